@@ -1,0 +1,278 @@
+#!/usr/bin/python3
+"""Runs every test of ringmx, two jobs at a time, and ends with one line: N passed, N failed.
+
+A job is one process: a unit test of one flavour, a fuzzer, an end-to-end module, the tidy check. It is
+seen as one line when it ends; what it printed is in build/test-logs/, and shown only when it failed.
+
+    tests/run.py                  everything (make test)
+    tests/run.py fuzz             the jobs with "fuzz" in their name
+    tests/run.py unit/asan e2e/release/test_corpus
+    tests/run.py --list
+"""
+
+import concurrent.futures
+import glob
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+PYTHON = "/usr/bin/python3"  # Debian's; another one in PATH need not have what the tests want
+LOGS = "build/test-logs"
+PARALLEL = 2
+FUZZ_SECONDS = int(os.environ.get("SECONDS_PER_FUZZER", "10"))
+
+# Unit tests that start threads also run under ThreadSanitizer.
+TSAN_UNITS = ["bell", "handoff", "log", "writer", "staging", "spool", "worker", "uring", "counter"]
+
+# Every end-to-end module runs with E2E_ALWAYS, except as E2E_ONLY says; further runs stand in E2E_MORE.
+#   flavour: which build (RINGMX_BIN, RINGMX_FLAVOUR); profile61 is release with every io_uring feature newer than
+#   Linux 6.1 forced off. The environment is what the modules read; two workers are the default.
+E2E_ALWAYS = ["release", "asan"]
+E2E_ONLY = {
+    "test_slow": ["release"],  # it waits for time-outs: a sanitizer finds nothing more there
+}
+IDLE = ["test_slow"]  # mostly waits: runs beside the two
+E2E_MORE = [
+    # module         flavour      environment
+    ("test_dialogs", "profile61", {}),
+    ("test_corpus", "profile61", {}),
+    ("test_limits", "profile61", {}),
+    ("test_operate", "profile61", {}),
+    ("test_corpus", "release", {"RINGMX_WORKERS": "1"}),
+    ("test_corpus", "release", {"RINGMX_WORKERS": "8"}),
+    ("test_dialogs", "release", {"RINGMX_WORKERS": "8"}),
+    ("test_dialogs", "tsan", {}),
+    ("test_corpus", "tsan", {}),
+]
+
+BUILD_OF = {"release": "release", "asan": "asan", "tsan": "tsan", "profile61": "release"}
+PROGRAMS_OF = {"release": "build", "asan": "build/asan", "tsan": "build/tsan"}
+
+SANITIZERS = {
+    "ASAN_OPTIONS": "detect_leaks=1:strict_string_checks=1",
+    "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
+    "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1" + (
+        ":suppressions=tests/tsan.supp" if os.path.exists("tests/tsan.supp") else ""),
+}
+
+
+class Job:
+    """One process to run: its name, its command, how to count its cases, and what must be built."""
+
+    def __init__(self, name, command, count, build=None, env=None, timeout=120):
+        self.name, self.command, self.count = name, command, count
+        self.build, self.env, self.timeout = build, env or {}, timeout
+        self.passed = self.failed = self.skipped = 0
+        self.seconds = 0.0
+        self.output = ""
+
+    def run(self):
+        start = time.monotonic()
+        code, self.output = run_bounded(self.command, self.env, self.timeout)
+        self.seconds = time.monotonic() - start
+        self.passed, self.failed, self.skipped = self.count(self.output, code)
+        if code != 0 and self.failed == 0:
+            self.failed = 1  # it died before it could say what failed
+        if code == 0 and self.passed + self.failed + self.skipped == 0:
+            self.failed = 1
+            self.output += "\n(it ended well but ran nothing)\n"
+        log = os.path.join(LOGS, re.sub(r"[^\w.-]+", "-", self.name) + ".log")
+        with open(log, "w", encoding="utf-8") as file:
+            file.write(f"$ {' '.join(self.command)}\n{self.output}\nexit {code}\n")
+        return self
+
+
+def run_bounded(command, extra_env, timeout):
+    """Runs in a session of its own, so that nothing it started outlives it. Returns (code, output)."""
+    env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+    env.update(CMOCKA_MESSAGE_OUTPUT="TAP", PYTHONDONTWRITEBYTECODE="1", LC_ALL="C.UTF-8")
+    env.update(extra_env)
+    process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, start_new_session=True)
+    late = threading.Event()
+
+    def expire():
+        late.set()
+        end_session(process.pid)
+
+    timer = threading.Timer(timeout, expire)
+    timer.start()
+    try:
+        output = process.stdout.read().decode("utf-8", "replace")
+        code = process.wait()
+    finally:
+        timer.cancel()
+        end_session(process.pid)
+    if late.is_set():
+        return 124, output + f"\n(ended after its {timeout} s)\n"
+    return code, output
+
+
+def end_session(pid):
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+# --- How each kind of job is counted: (output, exit code) -> passed, failed, skipped. ---
+
+
+def count_tap(output, _code):
+    skipped = len(re.findall(r"^(?:not )?ok \d+ (?:- )?.*# SKIP", output, re.M))
+    passed = len(re.findall(r"^ok \d+", output, re.M))
+    failed = len(re.findall(r"^not ok \d+(?!.*# SKIP)", output, re.M))
+    passed -= len(re.findall(r"^ok \d+.*# SKIP", output, re.M))
+    return passed, failed, skipped
+
+
+def count_unittest(output, code):
+    ran = re.findall(r"^Ran (\d+) tests? in", output, re.M)
+    if not ran:
+        return 0, 1, 0
+    end = re.findall(r"^(?:OK|FAILED)(?: \((.*)\))?$", output, re.M)
+    number = dict(re.findall(r"([\w ]+)=(\d+)", end[-1])) if end else {}
+    number = {key.strip(): int(value) for key, value in number.items()}
+    failed = number.get("failures", 0) + number.get("errors", 0)
+    failed += number.get("unexpected successes", 0)
+    skipped = number.get("skipped", 0)
+    return max(0, int(ran[-1]) - failed - skipped), failed, skipped
+
+
+def count_last_line(output, _code):
+    found = re.findall(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", output, re.M)
+    return tuple(int(n or 0) for n in found[-1]) if found else (0, 1, 0)
+
+
+def count_exit(_output, code):
+    return (1, 0, 0) if code == 0 else (0, 1, 0)
+
+
+# --- The jobs. ---
+
+
+def stems(pattern):
+    return sorted(os.path.basename(path).rsplit(".", 1)[0] for path in glob.glob(pattern))
+
+
+def unit_jobs():
+    for build in ("release", "asan", "tsan"):
+        for stem in stems("tests/unit/*_test.c"):
+            name = stem.removesuffix("_test")
+            if build != "tsan" or name in TSAN_UNITS:
+                yield Job(f"unit/{build}/{name}", [f"build/{build}/tests/unit/{stem}"], count_tap, build,
+                          {"RINGMX_FLAVOUR": build, **SANITIZERS}, timeout=180)
+
+
+def fuzz_jobs():
+    for name in stems("tests/fuzz/*.c"):
+        grown, kept = f"build/fuzz/corpus/{name}", f"tests/fuzz/corpus/{name}"
+        os.makedirs(grown, exist_ok=True)
+        command = [f"build/fuzz/tests/fuzz/{name}", f"-max_total_time={FUZZ_SECONDS}", "-timeout=5",
+                   "-rss_limit_mb=2048", "-print_final_stats=1", f"-artifact_prefix={LOGS}/{name}-", grown]
+        if os.path.isdir(kept):
+            command.append(kept)
+        yield Job(f"fuzz/{name}", command, count_exit, "fuzz", SANITIZERS, FUZZ_SECONDS + 120)
+
+
+def e2e_jobs():
+    present = stems("tests/e2e/test_*.py")
+    plan = [(module, flavour, {}) for flavour in E2E_ALWAYS for module in present
+            if flavour in E2E_ONLY.get(module, E2E_ALWAYS)]
+    plan += [row for row in E2E_MORE if row[0] in present]
+    for module, flavour, extra in plan:
+        build = BUILD_OF[flavour]
+        env = {"RINGMX_BIN": os.path.abspath(PROGRAMS_OF[build] + "/ringmx"), "RINGMX_FLAVOUR": flavour,
+               "PYTHONPATH": "tests/e2e:.", **extra}
+        note = "".join(f",{key.removeprefix('RINGMX_').lower()}={value}" for key, value in extra.items())
+        yield Job(f"e2e/{flavour}{note}/{module}", [PYTHON, "-m", "unittest", "-v", module], count_unittest,
+                  build, env, timeout=600)
+
+
+def build_jobs(names):
+    targets = {"fuzz": ["fuzzers"]}
+    for build in names:
+        command = ["make", f"BUILD={build}", *targets.get(build, ["programs", "unit-tests"])]
+        yield Job(f"build/{build}", command, count_exit, timeout=600)
+    if "release" in names:
+        yield Job("build/neon", ["make", "check-neon"], count_neon, timeout=120)
+
+
+def count_neon(output, code):
+    return (0, 0, 1) if "no cross compiler" in output else count_exit(output, code)
+
+
+def all_jobs():
+    return [Job("tidy", [PYTHON, "tests/tidy.py"], count_last_line), *unit_jobs(), *e2e_jobs(), *fuzz_jobs()]
+
+
+# --- Running them. ---
+
+
+class Progress:
+    """Prints one line for each job that ends, and keeps the sums."""
+
+    def __init__(self, total):
+        self.total, self.done = total, []
+        self.lock = threading.Lock()
+
+    def ended(self, job):
+        with self.lock:
+            self.done.append(job)
+            word = "FAIL" if job.failed else "ok" if job.passed else "skip"
+            counts = f"{job.passed} passed"
+            counts += f", {job.failed} failed" if job.failed else ""
+            counts += f", {job.skipped} skipped" if job.skipped else ""
+            print(f"[{len(self.done):3}/{self.total}] {word:4} {job.name:48} {counts:28} {job.seconds:6.1f} s",
+                  flush=True)
+            if job.failed:
+                print(indent(job.output), flush=True)
+
+    def end(self, start):
+        passed = sum(job.passed for job in self.done)
+        failed = sum(job.failed for job in self.done)
+        skipped = sum(job.skipped for job in self.done)
+        print(f"{time.monotonic() - start:.0f} s; what each job printed is in {LOGS}/")
+        print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""), flush=True)
+        return 1 if failed or not passed else 0
+
+
+def indent(text, most=120):
+    lines = text.rstrip().splitlines()
+    if len(lines) > most:
+        lines = [f"({len(lines) - most} lines before)"] + lines[-most:]
+    return "\n".join("      | " + line for line in lines)
+
+
+def main(arguments):
+    os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+    os.makedirs(LOGS, exist_ok=True)
+    jobs = [job for job in all_jobs() if not arguments or any(word in job.name for word in arguments)]
+    if arguments == ["--list"]:
+        print("\n".join(job.name for job in all_jobs()))
+        return 0
+    start = time.monotonic()
+    builds = list(build_jobs(sorted({job.build for job in jobs if job.build})))
+    progress = Progress(len(jobs) + len(builds))
+    broken = set()
+    for job in builds:  # one after the other: each uses every CPU
+        progress.ended(job.run())
+        if job.failed:
+            broken.add(job.name.removeprefix("build/"))
+    for build in sorted(broken):
+        print(f"not run, for want of build/{build}: {sum(job.build == build for job in jobs)} jobs")
+    jobs = [job for job in jobs if job.build not in broken]
+    with concurrent.futures.ThreadPoolExecutor(PARALLEL) as pool, \
+            concurrent.futures.ThreadPoolExecutor(1) as idle:
+        runs = [(idle if job.name.endswith(tuple(IDLE)) else pool).submit(job.run) for job in jobs]
+        for future in concurrent.futures.as_completed(runs):
+            progress.ended(future.result())
+    return progress.end(start)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,22 @@
+/* Random bytes and hashes: with the rest of tls/ the only door to BoringSSL. Nothing here keeps
+ * state; every function may be called from any thread. */
+#ifndef TLS_CRYPTO_H
+#define TLS_CRYPTO_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define CRYPTO_SHA256_LEN 32
+
+/* crypto_random fills `out` with `len` bytes that nobody can guess. It cannot fail: BoringSSL
+ * aborts the program when the kernel has no randomness, which Linux >= 5.6 does not do once it has
+ * started. */
+void crypto_random(void *out, size_t len);
+
+/* crypto_sha256 writes the SHA-256 (FIPS 180-4) of `len` bytes at `data`, which it borrows. */
+void crypto_sha256(const void *data, size_t len, uint8_t out[CRYPTO_SHA256_LEN]);
+
+/* crypto_library says which BoringSSL this is, for --version; constant. */
+const char *crypto_library(void);
+
+#endif
