@@ -1,0 +1,64 @@
+/* Structured log lines, logfmt or JSON. Each thread has a port: a ring of its own that it formats
+ * lines into; one log thread empties the rings and writes. The data path never waits for it: when a
+ * ring is full the line is dropped, counted, and the loss is reported in a line of its own. */
+#ifndef GATEWAY_BASE_LOG_H
+#define GATEWAY_BASE_LOG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum log_level { LOG_ERROR = 0, LOG_WARN = 1, LOG_INFO = 2, LOG_DEBUG = 3 };
+enum log_format { LOG_LOGFMT = 0, LOG_JSON = 1 };
+
+struct log;
+struct log_port;
+
+struct log_options {
+    int descriptor; /* where lines go; borrowed */
+    enum log_level level;
+    enum log_format format;
+};
+
+/* A line under construction: lives on the caller's stack, from log_begin to log_end. Private. */
+struct log_line {
+    struct log_port
+        *port; /* NULL: the line is not wanted, or there is no room; every call is then a no-op */
+    char *at;
+    char *end;
+};
+
+/* log_new starts the log thread and returns the log, owned; NULL when threads or memory fail.
+ * log_free writes what waits and stops. */
+struct log *log_new(const struct log_options *options);
+void log_free(struct log *log);
+
+/* log_configure changes level and format for all lines that begin after it; any thread. */
+void log_configure(struct log *log, enum log_level level, enum log_format format);
+
+/* log_port_new returns a port for one thread; the log owns it. `name` (a constant) appears as
+ * thread=NAME in JSON and logfmt at debug level only. */
+struct log_port *log_port_new(struct log *log, const char *name);
+
+/* log_wanted is true when lines of this level are written: ask before costly preparations. */
+bool log_wanted(const struct log_port *port, enum log_level level);
+
+/* log_begin opens a line `time=... level=... event=EVENT`; then keys in any number; log_end hands
+ * it over. Keys and `event` are constants of [a-z0-9_.]. Values may hold any octets from the
+ * network: quoted and escaped as the format asks (control octets and invalid UTF-8 as \xNN or
+ * \u00NN), cut at 512 octets. */
+struct log_line log_begin(struct log_port *port, enum log_level level, const char *event);
+void log_bytes(struct log_line *line, const char *key, const void *data, size_t len);
+void log_string(struct log_line *line, const char *key, const char *value);
+void log_number(struct log_line *line, const char *key, uint64_t value);
+void log_end(struct log_line *line);
+
+/* log_message is a whole line with one text: log_begin, msg=TEXT printf-formatted, log_end. For
+ * start, stop and errors, not for the data path. */
+void log_message(struct log_port *port, enum log_level level, const char *event, const char *format,
+                 ...) __attribute__((format(printf, 4, 5)));
+
+/* log_dropped returns how many lines were lost to full rings so far. */
+uint64_t log_dropped(const struct log *log);
+
+#endif
