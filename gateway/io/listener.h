@@ -1,0 +1,31 @@
+/* Listening sockets. Each worker has its own socket for each configured address (SO_REUSEPORT), so
+ * the kernel spreads connections and no thread passes a connection to another. */
+#ifndef GATEWAY_IO_LISTENER_H
+#define GATEWAY_IO_LISTENER_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+/* An IPv4 or IPv6 socket address in the least room. */
+union address_any {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+};
+
+/* listener_parse reads "127.0.0.1:25", "[::1]:25", "0.0.0.0:25" or "[::]:0" (port 0: the kernel
+ * chooses). False when it is none of these. */
+bool listener_parse(const char *text, union address_any *out) __attribute__((warn_unused_result));
+
+/* listener_format writes the text form ("[::1]:25") to `out` of 64 octets and returns it. */
+char *listener_format(const union address_any *address, char *out);
+
+/* listener_open binds and listens (SO_REUSEPORT, SO_REUSEADDR, IPV6_V6ONLY, TCP_NODELAY,
+ * non-blocking, close-on-exec) and puts the address it really got into *address. Returns the
+ * descriptor, owned, or -errno. */
+int listener_open(union address_any *address);
+
+#endif

@@ -1,0 +1,402 @@
+/* A TCP connection on the worker's ring: see stream.h. One receive and one send are in flight at
+ * most; what is to be sent next is collected meanwhile, because overlapping sends on one socket may
+ * be reordered. */
+#include "gateway/io/stream.h"
+
+#include "gateway/base/check.h"
+#include "gateway/io/worker.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+enum {
+    HELD_MAX = 2, /* buffers a paused stream may hold before its receive request is cancelled */
+    LINGER_US = 2 * 1000 * 1000, /* how long the peer's farewell is awaited */
+};
+
+static uint64_t tag_of(struct worker *worker, enum request kind, const struct stream *stream)
+{
+    return tag_make(kind, slots_generation(&worker->slots, stream->slot), stream->slot);
+}
+
+/* touch puts the stream on the list that is walked at the end of the turn. */
+static void touch(struct worker *worker, struct stream *stream)
+{
+    if (!list_linked(&stream->dirty))
+        list_append(&worker->dirty, &stream->dirty);
+}
+
+static void *owner_of(struct stream *stream)
+{
+    return stream_owner(stream);
+}
+
+/* --- receiving --- */
+
+static void arm_receive(struct worker *worker, struct stream *stream)
+{
+    CHECK(!stream->receive_armed);
+    stream->receive_armed = true;
+    stream->requests_out++;
+    uring_receive_multishot(worker->ring, tag_of(worker, REQUEST_RECEIVE, stream),
+                            stream->descriptor);
+}
+
+static void cancel_receive(struct worker *worker, struct stream *stream)
+{
+    if (!stream->receive_armed || stream->cancelling)
+        return;
+    stream->cancelling = true;
+    stream->requests_out++;
+    uring_cancel(worker->ring, tag_of(worker, REQUEST_CANCEL, stream),
+                 tag_of(worker, REQUEST_RECEIVE, stream));
+}
+
+/* want_receive arms the receive request whenever it is missing and wanted: after every end of a
+ * multishot, whatever its reason, and after a pause. */
+static void want_receive(struct worker *worker, struct stream *stream)
+{
+    bool reading = stream->state == STREAM_OPEN || stream->state == STREAM_LINGERING;
+    if (!reading || stream->receive_armed || stream->ended || stream->paused ||
+        list_linked(&stream->starved))
+        return;
+    if (worker->buffers.given == 0) {
+        worker->starvations++;
+        list_append(&worker->starved, &stream->starved);
+        return;
+    }
+    arm_receive(worker, stream);
+}
+
+static void hold(struct worker *worker, struct stream *stream, uint16_t buffer, uint32_t len)
+{
+    worker->buffers.next[buffer] = BUFFER_NONE;
+    worker->buffers.lens[buffer] = len;
+    if (stream->held_count++ == 0) {
+        stream->held_first = buffer;
+        stream->held_offset = 0;
+    } else {
+        worker->buffers.next[stream->held_last] = buffer;
+    }
+    stream->held_last = buffer;
+}
+
+static void drop_held(struct worker *worker, struct stream *stream)
+{
+    while (stream->held_count > 0) {
+        uint16_t buffer = stream->held_first;
+        stream->held_first = worker->buffers.next[buffer];
+        stream->held_count--;
+        buffers_give(&worker->buffers, buffer);
+    }
+}
+
+/* deliver_held gives held octets to the owner until it pauses or all are taken. */
+static void deliver_held(struct worker *worker, struct stream *stream)
+{
+    while (stream->held_count > 0 && stream->state == STREAM_OPEN && !stream->paused) {
+        uint16_t buffer = stream->held_first;
+        uint32_t len = worker->buffers.lens[buffer] - stream->held_offset;
+        size_t taken = worker->options.callbacks.received(
+            stream, owner_of(stream), buffers_data(&worker->buffers, buffer) + stream->held_offset,
+            len);
+        if (stream->state != STREAM_OPEN)
+            return; /* ended by the owner: what was held has been given back */
+        if (taken < len) {
+            stream->held_offset += (uint32_t)taken;
+            stream->paused = true;
+            return;
+        }
+        stream->held_first = worker->buffers.next[buffer];
+        stream->held_offset = 0;
+        stream->held_count--;
+        buffers_give(&worker->buffers, buffer);
+    }
+}
+
+static void tell_ended(struct worker *worker, struct stream *stream, int error)
+{
+    if (stream->ended_told)
+        return;
+    stream->ended_told = true;
+    worker->options.callbacks.closed(stream, owner_of(stream), error);
+}
+
+/* peer_ended: no more octets will come. What is held is for the owner first. */
+static void peer_ended(struct worker *worker, struct stream *stream, int error)
+{
+    stream->ended = true;
+    if (stream->state == STREAM_LINGERING || error < 0) {
+        stream_abort(worker, stream);
+        tell_ended(worker, stream, error);
+        return;
+    }
+    if (stream->state != STREAM_OPEN || stream->paused)
+        return; /* the last reply is still to leave, or held octets are still to be read */
+    tell_ended(worker, stream, 0);
+    stream_end(worker, stream);
+}
+
+static void received(struct worker *worker, struct stream *stream, uint16_t buffer, uint32_t len)
+{
+    if (stream->state != STREAM_OPEN) {
+        buffers_give(&worker->buffers, buffer); /* nobody listens any more */
+        return;
+    }
+    if (stream->held_count > 0 || stream->paused) {
+        hold(worker, stream, buffer, len);
+        if (stream->held_count >= HELD_MAX)
+            cancel_receive(worker, stream);
+        return;
+    }
+    size_t taken = worker->options.callbacks.received(stream, owner_of(stream),
+                                                      buffers_data(&worker->buffers, buffer), len);
+    if (taken == len || stream->state != STREAM_OPEN) {
+        buffers_give(&worker->buffers, buffer);
+        return;
+    }
+    hold(worker, stream, buffer, len);
+    stream->held_offset = (uint32_t)taken;
+    stream->paused = true;
+}
+
+void stream_receive_done(struct worker *worker, struct stream *stream, int result, uint16_t buffer,
+                         bool has_buffer, bool more)
+{
+    if (!more) {
+        stream->receive_armed = false;
+        stream->requests_out--;
+    }
+    if (has_buffer && result > 0) {
+        received(worker, stream, buffer, (uint32_t)result);
+    } else if (has_buffer) {
+        buffers_give(&worker->buffers, buffer);
+    }
+    if (result == 0)
+        peer_ended(worker, stream, 0);
+    else if (result < 0 && result != -ENOBUFS && result != -ECANCELED && result != -EINTR)
+        peer_ended(worker, stream, result);
+    else if (result == -ENOBUFS && stream->state == STREAM_OPEN && !list_linked(&stream->starved)) {
+        worker->starvations++;
+        list_append(&worker->starved, &stream->starved);
+    }
+    want_receive(worker, stream);
+    if (stream->state != STREAM_OPEN)
+        touch(worker, stream);
+}
+
+void stream_feed_starved(struct worker *worker)
+{
+    /* A quarter of the ring must be home first: re-arming for a single buffer would starve again at
+     * once. */
+    while (worker->buffers.given > worker->buffers.count / 4) {
+        struct list_node *node = list_pop(&worker->starved);
+        if (node == NULL)
+            return;
+        want_receive(worker, list_entry(node, struct stream, starved));
+    }
+}
+
+void stream_pause(struct stream *stream)
+{
+    stream->paused = true;
+}
+
+void stream_resume(struct worker *worker, struct stream *stream)
+{
+    if (stream->state != STREAM_OPEN || !stream->paused)
+        return;
+    stream->paused = false;
+    deliver_held(worker, stream);
+    if (stream->paused || stream->state != STREAM_OPEN)
+        return;
+    if (stream->ended)
+        peer_ended(worker, stream, 0);
+    else
+        want_receive(worker, stream);
+}
+
+/* --- sending --- */
+
+size_t stream_room(struct worker *worker, const struct stream *stream)
+{
+    if (stream->state != STREAM_OPEN)
+        return 0;
+    if (stream->collecting == NULL)
+        return worker->blocks.used < worker->blocks.count ? BLOCK_SIZE : 0;
+    return (size_t)BLOCK_SIZE - stream->collecting_len;
+}
+
+bool stream_write(struct worker *worker, struct stream *stream, const void *data, size_t len)
+{
+    if (stream_room(worker, stream) < len)
+        return false;
+    if (stream->collecting == NULL) {
+        stream->collecting = blocks_take(&worker->blocks);
+        stream->collecting_len = 0;
+    }
+    memcpy(stream->collecting + stream->collecting_len, data, len);
+    stream->collecting_len = (uint16_t)(stream->collecting_len + len);
+    touch(worker, stream);
+    return true;
+}
+
+static void start_send(struct worker *worker, struct stream *stream)
+{
+    stream->send_in_flight = true;
+    stream->requests_out++;
+    uring_send(worker->ring, tag_of(worker, REQUEST_SEND, stream), stream->descriptor,
+               stream->sending + stream->sending_at,
+               (size_t)(stream->sending_len - stream->sending_at));
+}
+
+static void send_collected(struct worker *worker, struct stream *stream)
+{
+    if (stream->send_in_flight || stream->collecting == NULL)
+        return;
+    stream->sending = stream->collecting;
+    stream->sending_len = stream->collecting_len;
+    stream->sending_at = 0;
+    stream->collecting = NULL;
+    start_send(worker, stream);
+}
+
+void stream_send_done(struct worker *worker, struct stream *stream, int result)
+{
+    stream->send_in_flight = false;
+    stream->requests_out--;
+    touch(worker, stream);
+    if (result < 0) {
+        blocks_give(&worker->blocks, stream->sending);
+        stream->sending = NULL;
+        stream_abort(worker, stream);
+        tell_ended(worker, stream, result);
+        return;
+    }
+    stream->sending_at = (uint16_t)(stream->sending_at + result);
+    if (stream->sending_at < stream->sending_len && stream->state != STREAM_CLOSING) {
+        start_send(worker, stream); /* a short send is no error */
+        return;
+    }
+    blocks_give(&worker->blocks, stream->sending);
+    stream->sending = NULL;
+    if (stream->paused && stream->state == STREAM_OPEN)
+        worker->options.callbacks.writable(stream, owner_of(stream));
+}
+
+/* --- time --- */
+
+void stream_set_deadline(struct worker *worker, struct stream *stream, uint64_t deadline_us)
+{
+    stream->deadline_us = deadline_us;
+    bool running = list_linked(&stream->timer.node);
+    /* A running timer that fires too early looks at the deadline and goes on: moving it each time
+     * would cost more. */
+    if (deadline_us != 0 && (!running || stream->timer.due_us > deadline_us))
+        timer_start(&worker->timers, &stream->timer, deadline_us);
+}
+
+void stream_timer_fired(struct worker *worker, struct timer *timer)
+{
+    struct stream *stream = list_entry(timer, struct stream, timer);
+    if (stream->deadline_us == 0)
+        return;
+    if (stream->deadline_us > worker->now_us) {
+        timer_start(&worker->timers, timer, stream->deadline_us);
+        return;
+    }
+    stream->deadline_us = 0;
+    if (stream->state == STREAM_OPEN)
+        worker->options.callbacks.timed_out(stream, owner_of(stream));
+    else
+        stream_abort(worker, stream);
+}
+
+/* --- the end --- */
+
+void stream_start(struct worker *worker, struct stream *stream)
+{
+    stream->state = STREAM_OPEN;
+    stream->held_first = stream->held_last = BUFFER_NONE;
+    list_append(&worker->streams, &stream->all);
+    worker->options.callbacks.opened(worker, stream, owner_of(stream));
+    want_receive(worker, stream);
+}
+
+void stream_end(struct worker *worker, struct stream *stream)
+{
+    if (stream->state != STREAM_OPEN)
+        return;
+    stream->state = STREAM_DRAINING;
+    stream->paused = false;
+    list_remove(&stream->starved);
+    drop_held(worker, stream);
+    stream_set_deadline(worker, stream, worker->now_us + 5 * LINGER_US);
+    touch(worker, stream);
+}
+
+void stream_abort(struct worker *worker, struct stream *stream)
+{
+    if (stream->state == STREAM_CLOSING)
+        return;
+    stream->state = STREAM_CLOSING;
+    stream->paused = false;
+    list_remove(&stream->starved);
+    drop_held(worker, stream);
+    blocks_give(&worker->blocks, stream->collecting);
+    stream->collecting = NULL;
+    cancel_receive(worker, stream);
+    if (stream->send_in_flight) { /* a peer that does not read would hold the send for ever */
+        stream->requests_out++;
+        uring_cancel(worker->ring, tag_of(worker, REQUEST_CANCEL, stream),
+                     tag_of(worker, REQUEST_SEND, stream));
+    }
+    touch(worker, stream);
+}
+
+void stream_request_done(struct worker *worker, struct stream *stream, enum request kind)
+{
+    stream->requests_out--;
+    if (kind == REQUEST_CANCEL)
+        stream->cancelling = false;
+    want_receive(worker, stream);
+    touch(worker, stream);
+}
+
+/* settle gives the slot back. The kernel may still write into our buffers until it has answered
+ * every request: requests_out is that debt, and only here, at the end of the turn, a stream is
+ * freed. */
+static void settle(struct worker *worker, struct stream *stream)
+{
+    if (stream->requests_out > 0)
+        return;
+    CHECK(!stream->receive_armed && !stream->send_in_flight && stream->held_count == 0);
+    tell_ended(worker, stream, 0);
+    timer_stop(&worker->timers, &stream->timer);
+    list_remove(&stream->all);
+    blocks_give(&worker->blocks, stream->sending);
+    uring_close(worker->ring, tag_make(REQUEST_CLOSE, 0, 0), stream->descriptor);
+    slots_give(&worker->slots, stream->slot);
+}
+
+void stream_flush(struct worker *worker, struct stream *stream)
+{
+    if (stream->state == STREAM_CLOSING) {
+        settle(worker, stream);
+        return;
+    }
+    send_collected(worker, stream);
+    if (stream->state != STREAM_DRAINING || stream->send_in_flight)
+        return;
+    if (stream->ended) { /* both sides have said farewell */
+        stream_abort(worker, stream);
+        return;
+    }
+    stream->state = STREAM_LINGERING;
+    stream->requests_out++;
+    uring_shutdown(worker->ring, tag_of(worker, REQUEST_SHUTDOWN, stream), stream->descriptor,
+                   SHUT_WR);
+    stream_set_deadline(worker, stream, worker->now_us + LINGER_US);
+    want_receive(worker, stream);
+}

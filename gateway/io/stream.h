@@ -1,0 +1,128 @@
+/* A TCP connection: receive, ordered send, orderly end. It lives in a slot of its worker, and the
+ * owner's own state (a session, say) lies right behind it in the same slot.
+ *
+ * A stream ends in named steps: OPEN -> DRAINING (the last octets are on their way) -> LINGERING
+ * (our side is shut; the peer's farewell is awaited, so that no reset destroys what it has not read
+ * yet) -> CLOSING (waiting for the kernel's debts) -> free. */
+#ifndef GATEWAY_IO_STREAM_H
+#define GATEWAY_IO_STREAM_H
+
+#include "gateway/base/list.h"
+#include "gateway/base/timer.h"
+#include "gateway/io/uring.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct worker;
+
+enum stream_state { STREAM_OPEN, STREAM_DRAINING, STREAM_LINGERING, STREAM_CLOSING };
+
+struct stream {
+    uint32_t slot;
+    int descriptor;
+    uint8_t state;        /* enum stream_state */
+    bool receive_armed;   /* true exactly while the kernel holds our receive request */
+    bool send_in_flight;  /* true exactly while the kernel holds our send request */
+    bool paused;          /* the owner has left octets untaken, and will resume */
+    bool ended;           /* the peer will send no more */
+    bool ended_told;      /* and the owner knows */
+    bool cancelling;      /* a cancel of the receive request is under way */
+    uint8_t requests_out; /* completions that the kernel owes us, cancels included */
+    uint16_t held_first;  /* received buffers that wait for the owner, oldest first */
+    uint16_t held_last;
+    uint16_t held_count;
+    uint16_t collecting_len;
+    uint32_t held_offset; /* octets of held_first that were taken */
+    uint16_t sending_at;  /* octets of `sending` that have gone */
+    uint16_t sending_len;
+    uint8_t *sending;     /* block that the kernel sends from, or NULL */
+    uint8_t *collecting;  /* block for what comes after it, or NULL */
+    uint64_t deadline_us; /* lazily kept: the timer looks at it when it fires; 0: none */
+    struct timer timer;
+    struct list_node dirty;   /* in worker->dirty: has something to send, or to settle */
+    struct list_node starved; /* in worker->starved: waits for buffers */
+    struct list_node all;     /* in worker->streams */
+};
+
+/* What the owner of streams is told; given once to the worker. */
+struct stream_callbacks {
+    /* A new connection: `owner` is zeroed memory behind the stream. Not called for refused ones. */
+    void (*opened)(struct worker *worker, struct stream *stream, void *owner);
+    /* Octets from the peer. Returns how many were taken; when fewer than `len`, the stream is
+     * paused and keeps the rest until stream_resume. */
+    size_t (*received)(struct stream *stream, void *owner, const uint8_t *data, size_t len);
+    /* Reply room came back after stream_room had been short; only for paused streams. */
+    void (*writable)(struct stream *stream, void *owner);
+    /* The deadline has passed. */
+    void (*timed_out)(struct stream *stream, void *owner);
+    /* The peer has ended, or the connection broke (error < 0), or we ended it (error 0 and state
+     * not OPEN). The last call for this stream, made exactly once; the owner lets go of all it has.
+     */
+    void (*closed)(struct stream *stream, void *owner, int error);
+};
+
+/* stream_owner returns the owner's memory of a stream; stream_of goes the other way. */
+static inline void *stream_owner(struct stream *stream)
+{
+    return (uint8_t *)stream + sizeof(struct stream);
+}
+
+static inline struct stream *stream_of(void *owner)
+{
+    return (struct stream *)(void *)((uint8_t *)owner - sizeof(struct stream));
+}
+
+/* stream_room returns how many octets stream_write would take now. */
+size_t stream_room(struct worker *worker, const struct stream *stream);
+
+/* stream_write collects octets for the peer; they leave together at the end of the turn. The caller
+ * has asked stream_room. False: no block to be had, or not OPEN; nothing is written then. */
+bool stream_write(struct worker *worker, struct stream *stream, const void *data, size_t len);
+
+/* stream_pause lets nothing more, not even the peer's farewell, reach the owner until
+ * stream_resume: it waits for something (the writer's answer). Returning fewer octets than given
+ * from `received` does the same. */
+void stream_pause(struct stream *stream);
+
+/* stream_sending is true while octets for the peer have not yet left. */
+static inline bool stream_sending(const struct stream *stream)
+{
+    return stream->send_in_flight || stream->collecting != NULL;
+}
+
+/* stream_resume hands the octets that a paused stream holds to the owner again, and goes on
+ * receiving. */
+void stream_resume(struct worker *worker, struct stream *stream);
+
+/* stream_set_deadline lets timed_out be called at `deadline_us` (monotonic), within a timer tick;
+ * 0: never. Cheap to call often. */
+void stream_set_deadline(struct worker *worker, struct stream *stream, uint64_t deadline_us);
+
+/* stream_end sends what is collected, then closes in an orderly way. The owner hears `closed` when
+ * it is over. */
+void stream_end(struct worker *worker, struct stream *stream);
+
+/* stream_abort closes at once; what is collected is lost. */
+void stream_abort(struct worker *worker, struct stream *stream);
+
+/* What follows is the worker's side. */
+
+/* stream_start opens a fresh stream (descriptor and slot set, the rest zero): tells the owner, then
+ * receives. */
+void stream_start(struct worker *worker, struct stream *stream);
+void stream_receive_done(struct worker *worker, struct stream *stream, int result, uint16_t buffer,
+                         bool has_buffer, bool more);
+void stream_send_done(struct worker *worker, struct stream *stream, int result);
+void stream_request_done(struct worker *worker, struct stream *stream, enum request kind);
+void stream_timer_fired(struct worker *worker, struct timer *timer);
+
+/* stream_flush starts the send of what was collected, and frees a dead stream when the kernel owes
+ * nothing. Called once for each dirty stream at the end of the turn. */
+void stream_flush(struct worker *worker, struct stream *stream);
+
+/* stream_feed_starved re-arms streams that ran out of buffers, while there are some. */
+void stream_feed_starved(struct worker *worker);
+
+#endif

@@ -1,0 +1,319 @@
+/* The per-core turn: see worker.h. */
+#include "gateway/io/worker.h"
+
+#include "gateway/base/check.h"
+#include "gateway/base/clock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+enum {
+    COMPLETIONS_A_TURN = 256,
+    ACCEPT_RETRY_US = 250 * 1000, /* after descriptors ran out */
+    SUBMISSION_ENTRIES = 1024,
+    COMPLETION_ENTRIES =
+        16384, /* several times what one turn can bring: an overflow slows everything */
+};
+
+/* --- accepting --- */
+
+static void arm_accept(struct worker *worker, uint32_t listener)
+{
+    if (!worker->accepting || (worker->accepts_armed & 1u << listener))
+        return;
+    worker->accepts_armed |= 1u << listener;
+    uring_accept_multishot(worker->ring, tag_make(REQUEST_ACCEPT, 0, listener),
+                           worker->options.listeners[listener]);
+}
+
+static void arm_accepts(struct worker *worker)
+{
+    for (uint32_t i = 0; i < worker->options.listener_count; i++)
+        arm_accept(worker, i);
+}
+
+static void open_stream(struct worker *worker, int descriptor)
+{
+    socklen_t len = sizeof(worker->accepted_address);
+    /* A multishot accept has one address for all connections, so each is asked for its own. */
+    if (getpeername(descriptor, &worker->accepted_address.any, &len) != 0 ||
+        !worker->options.hooks.accepted(worker->options.user, descriptor,
+                                        &worker->accepted_address)) {
+        close(descriptor);
+        return;
+    }
+    uint32_t slot;
+    struct stream *stream = slots_take(&worker->slots, &slot);
+    CHECK(stream != NULL); /* the hook counts connections, and slots are as many */
+    stream->slot = slot;
+    stream->descriptor = descriptor;
+    stream_start(worker, stream);
+}
+
+/* out_of_descriptors gives the reserve up for a moment, so that the client hears 421 instead of
+ * silence. */
+static void out_of_descriptors(struct worker *worker, uint32_t listener)
+{
+    static const char busy[] = "421 4.3.2 Too many connections, try again later\r\n";
+    if (worker->reserve_descriptor >= 0) {
+        close(worker->reserve_descriptor);
+        int descriptor =
+            accept4(worker->options.listeners[listener], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (descriptor >= 0) {
+            (void)!send(descriptor, busy, sizeof(busy) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+            close(descriptor);
+        }
+    }
+    worker->reserve_descriptor = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    timer_start(&worker->timers, &worker->accept_timer, worker->now_us + ACCEPT_RETRY_US);
+}
+
+static void accept_done(struct worker *worker, uint32_t listener, int result, bool more)
+{
+    if (!more)
+        worker->accepts_armed &= ~(1u << listener);
+    if (result >= 0 && !worker->accepting)
+        close(result);
+    else if (result >= 0)
+        open_stream(worker, result);
+    else if (worker->accepting &&
+             (result == -EMFILE || result == -ENFILE || result == -ENOMEM || result == -ENOBUFS)) {
+        out_of_descriptors(worker, listener);
+        return; /* the timer arms it again: at once would spin */
+    }
+    if (!more)
+        arm_accept(worker, listener);
+}
+
+/* --- dispatch --- */
+
+/* Who posted a wake-up: the eventfd's poll, which must be armed again when it ends, or a message.
+ */
+enum wake_source { WAKE_POLL = 0, WAKE_MESSAGE = 1 };
+
+static void arm_wake(struct worker *worker)
+{
+    uring_poll_multishot(worker->ring, tag_make(REQUEST_WAKE, 0, WAKE_POLL),
+                         worker->wake_descriptor);
+}
+
+static struct stream *find_stream(struct worker *worker, uint64_t tag)
+{
+    return slots_find(&worker->slots, tag_slot(tag), tag_generation(tag));
+}
+
+static void dispatch(struct worker *worker, const struct completion *completion)
+{
+    uint64_t tag = completion->tag;
+    bool more = completion->flags & COMPLETION_MORE;
+    struct stream *stream;
+    switch (tag_kind(tag)) {
+    case REQUEST_ACCEPT: accept_done(worker, tag_slot(tag), completion->result, more); return;
+    case REQUEST_RECEIVE:
+        if (completion->flags & COMPLETION_BUFFER)
+            buffers_taken(&worker->buffers);
+        stream = find_stream(worker, tag);
+        CHECK(stream != NULL);
+        stream_receive_done(worker, stream, completion->result, completion->buffer,
+                            completion->flags & COMPLETION_BUFFER, more);
+        return;
+    case REQUEST_SEND:
+        stream = find_stream(worker, tag);
+        CHECK(stream != NULL);
+        stream_send_done(worker, stream, completion->result);
+        return;
+    case REQUEST_SHUTDOWN:
+    case REQUEST_CANCEL:
+        if (tag_generation(tag) == 0)
+            return; /* of an accept */
+        stream = find_stream(worker, tag);
+        CHECK(stream != NULL);
+        stream_request_done(worker, stream, tag_kind(tag));
+        return;
+    case REQUEST_CLOSE: return;
+    case REQUEST_WAKE:
+        if (!more && tag_slot(tag) == WAKE_POLL)
+            arm_wake(worker);
+        return;
+    case REQUEST_NONE: break;
+    }
+    CHECK(false);
+}
+
+static void fire_timers(struct worker *worker)
+{
+    struct timer *timer;
+    while ((timer = timer_wheel_expired(&worker->timers, worker->now_us)) != NULL) {
+        if (timer == &worker->accept_timer)
+            arm_accepts(worker);
+        else
+            stream_timer_fired(worker, timer);
+    }
+}
+
+/* flush walks the streams that were touched; those that are touched meanwhile come at the end of
+ * the same walk. */
+static void flush(struct worker *worker)
+{
+    struct list_node *node;
+    while ((node = list_pop(&worker->dirty)) != NULL)
+        stream_flush(worker, list_entry(node, struct stream, dirty));
+}
+
+static bool finished(const struct worker *worker)
+{
+    return worker->stopping && list_empty(&worker->streams) && worker->accepts_armed == 0;
+}
+
+static void hear_notes(struct worker *worker)
+{
+    if (atomic_load_explicit(&worker->notes, memory_order_relaxed) == 0)
+        return;
+    uint32_t notes = atomic_exchange(&worker->notes, 0);
+    if (notes != 0)
+        worker->options.hooks.noted(worker->options.user, notes);
+}
+
+int worker_run(struct worker *worker)
+{
+    struct completion completions[COMPLETIONS_A_TURN];
+    const struct worker_hooks *hooks = &worker->options.hooks;
+    void *user = worker->options.user;
+    bool full = false; /* the last look filled the array: there may be more */
+    arm_accepts(worker);
+    arm_wake(worker);
+    while (!finished(worker)) {
+        uint64_t timeout_us = full ? 0 : timer_wheel_next(&worker->timers, worker->now_us);
+        bool asleep = timeout_us > 0 && hooks->falling_asleep(user);
+        int count =
+            uring_wait(worker->ring, asleep ? timeout_us : 0, completions, COMPLETIONS_A_TURN);
+        if (asleep)
+            hooks->awake(user);
+        if (count < 0)
+            return count;
+        full = count == COMPLETIONS_A_TURN;
+        worker->now_us = clock_monotonic_us();
+        worker->now_wall_us = clock_wall_us();
+        for (int i = 0; i < count; i++)
+            dispatch(worker, &completions[i]);
+        hear_notes(worker);
+        fire_timers(worker);
+        hooks->turn_end(user);
+        flush(worker);
+        stream_feed_starved(worker);
+        worker->turns++;
+        worker->completions += (uint64_t)count;
+    }
+    return 0;
+}
+
+/* --- life --- */
+
+static int make_parts(struct worker *worker, const char **what)
+{
+    const struct worker_options *options = &worker->options;
+    int error;
+    *what = "io_uring";
+    struct uring_options ring_options = {
+        .entries = SUBMISSION_ENTRIES,
+        .cq_entries = COMPLETION_ENTRIES,
+        .baseline = options->baseline,
+    };
+    worker->ring = uring_new(&ring_options, &error);
+    if (worker->ring == NULL)
+        return error;
+    *what = "receive buffers";
+    error =
+        buffers_init(&worker->buffers, worker->ring, options->buffer_count, options->buffer_size);
+    if (error < 0)
+        return error;
+    *what = "memory for connections";
+    if (!slots_init(&worker->slots, sizeof(struct stream) + options->owner_size,
+                    options->streams_max) ||
+        !blocks_init(&worker->blocks, options->blocks_max))
+        return -ENOMEM;
+    *what = "descriptors";
+    worker->wake_descriptor = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    worker->reserve_descriptor = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    return worker->wake_descriptor < 0 || worker->reserve_descriptor < 0 ? -errno : 0;
+}
+
+int worker_init(struct worker *worker, const struct worker_options *options, const char **what)
+{
+    CHECK(options->listener_count <= 32); /* accepts_armed has a bit for each */
+    memset(worker, 0, sizeof(*worker));
+    worker->options = *options;
+    worker->wake_descriptor = worker->reserve_descriptor = -1;
+    if (options->cpu >= 0) {
+        cpu_set_t set;
+        CPU_ZERO(&set);
+        CPU_SET((size_t)options->cpu, &set);
+        (void)sched_setaffinity(0, sizeof(set), &set); /* a container may forbid it: only slower */
+    }
+    list_init(&worker->dirty);
+    list_init(&worker->starved);
+    list_init(&worker->streams);
+    worker->now_us = clock_monotonic_us();
+    worker->now_wall_us = clock_wall_us();
+    timer_wheel_init(&worker->timers, worker->now_us);
+    worker->accepting = true;
+    int error = make_parts(worker, what);
+    if (error < 0) {
+        worker_cleanup(worker);
+        return error;
+    }
+    bool message = uring_features(worker->ring)->message_register;
+    atomic_store(&worker->ring_descriptor, message ? uring_descriptor(worker->ring) : -1);
+    return 0;
+}
+
+void worker_cleanup(struct worker *worker)
+{
+    uring_free(worker->ring); /* first: the kernel may not write into what is freed next */
+    worker->ring = NULL;
+    buffers_cleanup(&worker->buffers);
+    slots_cleanup(&worker->slots);
+    blocks_cleanup(&worker->blocks);
+    if (worker->reserve_descriptor >= 0)
+        close(worker->reserve_descriptor);
+    if (worker->wake_descriptor >= 0)
+        close(worker->wake_descriptor);
+    worker->reserve_descriptor = worker->wake_descriptor = -1;
+}
+
+void worker_stop_accepting(struct worker *worker)
+{
+    if (!worker->accepting)
+        return;
+    worker->accepting = false;
+    timer_stop(&worker->timers, &worker->accept_timer);
+    for (uint32_t i = 0; i < worker->options.listener_count; i++)
+        if (worker->accepts_armed & 1u << i)
+            uring_cancel(worker->ring, tag_make(REQUEST_CANCEL, 0, i),
+                         tag_make(REQUEST_ACCEPT, 0, i));
+}
+
+void worker_stop(struct worker *worker)
+{
+    worker_stop_accepting(worker);
+    worker->stopping = true;
+}
+
+void worker_wake(struct worker *worker)
+{
+    int descriptor = atomic_load_explicit(&worker->ring_descriptor, memory_order_relaxed);
+    if (descriptor >= 0 && uring_message(descriptor, tag_make(REQUEST_WAKE, 0, WAKE_MESSAGE)) == 0)
+        return;
+    uint64_t one = 1;
+    (void)!write(worker->wake_descriptor, &one, sizeof(one)); /* a full counter is awake already */
+}
+
+void worker_note(struct worker *worker, uint32_t bits)
+{
+    atomic_fetch_or(&worker->notes, bits);
+    worker_wake(worker);
+}

@@ -1,0 +1,95 @@
+/* The per-core turn: wait for completions, dispatch them (the one switch), let the owner act, send
+ * what was collected, settle the dead. A worker is made, run and freed inside its own thread;
+ * worker_wake and worker_note are for other threads. */
+#ifndef GATEWAY_IO_WORKER_H
+#define GATEWAY_IO_WORKER_H
+
+#include "gateway/base/blocks.h"
+#include "gateway/base/list.h"
+#include "gateway/base/slots.h"
+#include "gateway/base/timer.h"
+#include "gateway/io/buffers.h"
+#include "gateway/io/listener.h"
+#include "gateway/io/stream.h"
+#include "gateway/io/uring.h"
+
+#include <stdatomic.h>
+
+/* Called once a turn, in this order. */
+struct worker_hooks {
+    /* A connection was accepted; true: take it (a stream is made and `opened` follows), false: the
+     * hook has answered, the worker closes the descriptor. */
+    bool (*accepted)(void *user, int descriptor, const union address_any *peer);
+    /* The address of the stream being opened, just before `opened`; the owner keeps what it needs.
+     */
+    /* All completions of the turn are dispatched. */
+    void (*turn_end)(void *user);
+    /* About to sleep: false when something has come up meanwhile. Followed by awake() if it
+     * returned true. */
+    bool (*falling_asleep)(void *user);
+    void (*awake)(void *user);
+    /* worker_note was called with these bits. */
+    void (*noted)(void *user, uint32_t notes);
+};
+
+struct worker_options {
+    uint32_t index;
+    int cpu;              /* pin there; -1: no */
+    uint32_t streams_max; /* slots */
+    uint32_t blocks_max;  /* 4 KiB each */
+    uint32_t buffer_count;
+    uint32_t buffer_size;
+    size_t owner_size;    /* octets behind each stream */
+    bool baseline;        /* only what Linux 6.1 has */
+    const int *listeners; /* listening descriptors; the worker owns them */
+    uint32_t listener_count;
+    struct stream_callbacks callbacks;
+    struct worker_hooks hooks;
+    void *user; /* for hooks */
+};
+
+struct worker {
+    struct worker_options options;
+    struct uring *ring;
+    struct buffers buffers;
+    struct blocks blocks;
+    struct slots slots;
+    struct timer_wheel timers;
+    struct list dirty;
+    struct list starved;
+    struct list streams;
+    uint64_t now_us; /* monotonic, read once a turn */
+    uint64_t now_wall_us;
+    bool accepting;
+    bool stopping;
+    uint32_t accepts_armed;             /* bit per listener */
+    struct timer accept_timer;          /* accept is tried again after descriptors ran out */
+    union address_any accepted_address; /* of the connection being opened */
+    int reserve_descriptor;      /* given up for a moment to say 421 when descriptors run out */
+    int wake_descriptor;         /* eventfd */
+    _Atomic int ring_descriptor; /* for MSG_RING; -1: use the eventfd */
+    _Atomic uint32_t notes;
+    uint64_t turns, completions, starvations;
+};
+
+/* worker_init makes ring, buffers and slots for the calling thread. 0, or -errno with `what` (a
+ * constant) naming the step. The memory of `worker` is the caller's; worker_cleanup gives the rest
+ * back. */
+int worker_init(struct worker *worker, const struct worker_options *options, const char **what);
+void worker_cleanup(struct worker *worker);
+
+/* worker_run turns until worker_stop, then until every stream is gone. 0, or -errno when the ring
+ * broke. */
+int worker_run(struct worker *worker);
+
+/* worker_stop_accepting closes the listeners. worker_stop ends worker_run when the last stream is
+ * gone. Worker's thread only. */
+void worker_stop_accepting(struct worker *worker);
+void worker_stop(struct worker *worker);
+
+/* worker_wake makes a sleeping worker turn; worker_note also brings it `bits`. Any thread, once
+ * worker_init has returned. */
+void worker_wake(struct worker *worker);
+void worker_note(struct worker *worker, uint32_t bits);
+
+#endif
