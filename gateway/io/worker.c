@@ -166,7 +166,8 @@ static void flush(struct worker *worker)
 
 static bool finished(const struct worker *worker)
 {
-    return worker->stopping && list_empty(&worker->streams) && worker->accepts_armed == 0;
+    /* Closes and cancels count, too: what is only queued would never reach the kernel. */
+    return worker->stopping && list_empty(&worker->streams) && uring_in_kernel(worker->ring) == 0;
 }
 
 static void hear_notes(struct worker *worker)
@@ -291,10 +292,14 @@ void worker_stop_accepting(struct worker *worker)
         return;
     worker->accepting = false;
     timer_stop(&worker->timers, &worker->accept_timer);
-    for (uint32_t i = 0; i < worker->options.listener_count; i++)
+    for (uint32_t i = 0; i < worker->options.listener_count; i++) {
+        /* From here on the kernel refuses connections, or gives them to another socket of the same
+         * address, instead of queueing what nobody will accept. */
+        (void)shutdown(worker->options.listeners[i], SHUT_RDWR);
         if (worker->accepts_armed & 1u << i)
             uring_cancel(worker->ring, tag_make(REQUEST_CANCEL, 0, i),
                          tag_make(REQUEST_ACCEPT, 0, i));
+    }
 }
 
 void worker_stop(struct worker *worker)

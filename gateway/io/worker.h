@@ -41,7 +41,7 @@ struct worker_options {
     uint32_t buffer_size;
     size_t owner_size;    /* octets behind each stream */
     bool baseline;        /* only what Linux 6.1 has */
-    const int *listeners; /* listening descriptors; the worker owns them */
+    const int *listeners; /* listening descriptors; borrowed */
     uint32_t listener_count;
     struct stream_callbacks callbacks;
     struct worker_hooks hooks;
@@ -82,7 +82,7 @@ void worker_cleanup(struct worker *worker);
  * broke. */
 int worker_run(struct worker *worker);
 
-/* worker_stop_accepting closes the listeners. worker_stop ends worker_run when the last stream is
+/* worker_stop_accepting ends the listening: clients that come later are refused. worker_stop ends worker_run when the last stream is
  * gone. Worker's thread only. */
 void worker_stop_accepting(struct worker *worker);
 void worker_stop(struct worker *worker);

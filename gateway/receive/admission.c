@@ -1,0 +1,117 @@
+/* Connection counts: see admission.h. Cells of 64 bits: 44 bits of a keyed hash of the address, 20
+ * bits of count, changed by compare-and-swap. An address looks for its cell among PROBES
+ * neighbours; a cell whose count is 0 is free. In the unlikely case that all are taken by others
+ * the address is not limited, rather than refused. */
+#include "gateway/receive/admission.h"
+
+#include "gateway/base/clock.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PROBES = 16, COUNT_BITS = 20, COUNT_MASK = (1 << COUNT_BITS) - 1 };
+
+struct admission {
+    uint64_t key;
+    uint32_t mask;
+    _Atomic uint32_t total;
+    _Atomic uint64_t cells[];
+};
+
+struct admission *admission_new(uint32_t connections_max)
+{
+    uint32_t count = 1024;
+    while (count < connections_max * 2)
+        count *= 2;
+    struct admission *admission = calloc(1, sizeof(*admission) + count * sizeof(uint64_t));
+    if (admission == NULL)
+        return NULL;
+    admission->mask = count - 1;
+    /* The key keeps outsiders from choosing addresses that fall together; it needs no more than to
+     * be unknown. */
+    admission->key = (clock_wall_us() ^ (uint64_t)(uintptr_t)admission) * 0x9e3779b97f4a7c15u;
+    return admission;
+}
+
+void admission_free(struct admission *admission)
+{
+    free(admission);
+}
+
+static uint64_t mix(uint64_t value)
+{
+    value = (value ^ (value >> 32)) * 0xd6e8feb86659fd93u;
+    value = (value ^ (value >> 32)) * 0xd6e8feb86659fd93u;
+    return value ^ (value >> 32);
+}
+
+static uint64_t hash(const struct admission *admission, const union address_any *peer)
+{
+    uint64_t bits = 0;
+    if (peer->any.sa_family == AF_INET6)
+        memcpy(&bits, &peer->v6.sin6_addr, 8);
+    else
+        bits = peer->v4.sin_addr.s_addr;
+    return mix(bits ^ admission->key ^ (uint64_t)peer->any.sa_family << 56);
+}
+
+/* change adds `delta` (1 or -1) to the count of one address. False: the count is at `max` already.
+ */
+static bool change(struct admission *admission, uint64_t hashed, int delta, uint32_t max)
+{
+    uint64_t name = hashed & ~(uint64_t)COUNT_MASK;
+    for (int attempt = 0; attempt < 64; attempt++) { /* again when another worker was quicker */
+        _Atomic uint64_t *free_cell = NULL;
+        _Atomic uint64_t *cell = NULL;
+        for (uint32_t i = 0; i < PROBES && cell == NULL; i++) {
+            _Atomic uint64_t *at = &admission->cells[(hashed + i) & admission->mask];
+            uint64_t value = atomic_load(at);
+            if ((value & COUNT_MASK) == 0)
+                free_cell = free_cell == NULL ? at : free_cell;
+            else if ((value & ~(uint64_t)COUNT_MASK) == name)
+                cell = at;
+        }
+        uint64_t old = cell != NULL ? atomic_load(cell) : 0;
+        if (cell != NULL && ((old & COUNT_MASK) == 0 || (old & ~(uint64_t)COUNT_MASK) != name))
+            continue;
+        if (delta > 0 && (old & COUNT_MASK) >= max)
+            return false;
+        if (cell == NULL && (delta < 0 || free_cell == NULL))
+            return true;
+        if (cell == NULL) {
+            cell = free_cell;
+            old = atomic_load(cell);
+            if ((old & COUNT_MASK) != 0)
+                continue;
+        }
+        uint64_t base = (old & COUNT_MASK) == 0 ? name : old;
+        if (atomic_compare_exchange_strong(cell, &old, base + (uint64_t)(int64_t)delta))
+            return true;
+    }
+    return true;
+}
+
+enum admission_verdict admission_enter(struct admission *admission, const union address_any *peer,
+                                       uint32_t total_max, uint32_t per_address_max)
+{
+    if (atomic_fetch_add(&admission->total, 1) >= total_max) {
+        atomic_fetch_sub(&admission->total, 1);
+        return ADMISSION_FULL;
+    }
+    if (change(admission, hash(admission, peer), 1, per_address_max))
+        return ADMISSION_OK;
+    atomic_fetch_sub(&admission->total, 1);
+    return ADMISSION_ADDRESS_FULL;
+}
+
+void admission_leave(struct admission *admission, const union address_any *peer)
+{
+    change(admission, hash(admission, peer), -1, 0);
+    atomic_fetch_sub(&admission->total, 1);
+}
+
+uint32_t admission_count(const struct admission *admission)
+{
+    return atomic_load(&admission->total);
+}

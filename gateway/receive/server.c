@@ -1,0 +1,279 @@
+/* The SMTP server of one worker: see server.h. Messages wait for the writer in the order in which
+ * they were staged, so one word from the writer ("settled up to here") answers all of them. */
+#include "gateway/receive/server.h"
+
+#include "gateway/base/check.h"
+#include "gateway/base/limits.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { RESUME_ROOM = LIMIT_PIECE * 2 }; /* staging room at which stalled sessions go on */
+
+/* --- ids and connections --- */
+
+uint64_t server_id_next(struct server *server)
+{
+    /* Microseconds with the thread's number below: unique among threads; never less than before, so
+     * unique in time; and above every id that recovery has seen, so unique over restarts. */
+    uint64_t id = server->worker->now_wall_us * LIMIT_PORTS + server->index;
+    if (id <= server->id_last)
+        id = server->id_last + LIMIT_PORTS;
+    server->id_last = id;
+    return id;
+}
+
+static bool accepted(void *user, int descriptor, const union address_any *peer)
+{
+    struct server *server = user;
+    const struct server_options *options = server->options;
+    enum reply refusal = REPLY_NONE;
+    switch (admission_enter(server->admission, peer, options->connections_max,
+                            options->connections_per_ip_max)) {
+    case ADMISSION_OK:
+        atomic_fetch_add_explicit(&server->connections, 1, memory_order_relaxed);
+        if (server->worker->slots.used < server->worker->slots.count)
+            return true;
+        admission_leave(server->admission, peer);
+        refusal = REPLY_TOO_MANY_CONNECTIONS;
+        break;
+    case ADMISSION_FULL: refusal = REPLY_TOO_MANY_CONNECTIONS; break;
+    case ADMISSION_ADDRESS_FULL: refusal = REPLY_TOO_MANY_FROM_ADDRESS; break;
+    }
+    atomic_fetch_add_explicit(&server->refused, 1, memory_order_relaxed);
+    struct bytes line = reply_line(refusal);
+    (void)!send(descriptor, line.data, line.len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return false;
+}
+
+/* --- messages on their way to the disk --- */
+
+static void free_transaction(struct server *server, struct transaction *transaction)
+{
+    if (!transaction_free(&server->context, transaction))
+        list_append(&server->aborting, &transaction->node);
+}
+
+void server_forget(struct server *server, struct transaction *transaction)
+{
+    if (!list_linked(&transaction->node)) /* else the writer still has it: settle frees it */
+        free_transaction(server, transaction);
+}
+
+static void count_message(struct server *server, const struct transaction *transaction)
+{
+    atomic_fetch_add_explicit(&server->messages, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&server->octets, transaction->octets, memory_order_relaxed);
+}
+
+/* settle answers every message whose fate the writer has published. */
+static void settle(struct server *server)
+{
+    uint64_t settled = staging_settled(server->staging);
+    if (settled == server->settled_seen)
+        return;
+    server->settled_seen = settled;
+    struct list_node *node;
+    while ((node = list_first(&server->waiting)) != NULL) {
+        struct transaction *transaction = list_entry(node, struct transaction, node);
+        enum staging_outcome outcome =
+            staging_outcome(server->staging, transaction->commit_position);
+        if (outcome == STAGING_WAITING)
+            break;
+        list_remove(node);
+        if (outcome == STAGING_DURABLE)
+            count_message(server, transaction);
+        if (transaction->session != NULL) {
+            session_settled(transaction->session, outcome);
+            continue;
+        }
+        server_log_message(server, NULL, transaction, REPLY_NONE);
+        free_transaction(server, transaction);
+    }
+    staging_acknowledge(server->staging, settled);
+}
+
+/* resume_stalled lets sessions go on when there is room; those that stall again wait for the next
+ * turn. */
+static void resume_stalled(struct server *server)
+{
+    if (list_empty(&server->stalled) && list_empty(&server->aborting))
+        return;
+    struct list now;
+    list_init(&now);
+    list_move_all(&now, &server->aborting);
+    struct list_node *node;
+    while ((node = list_pop(&now)) != NULL)
+        free_transaction(server, list_entry(node, struct transaction, node));
+    list_move_all(&now, &server->stalled);
+    while (staging_room(server->staging) >= RESUME_ROOM && (node = list_pop(&now)) != NULL)
+        session_room_again(list_entry(node, struct session, stalled));
+    list_move_all(&now, &server->stalled);
+    list_move_all(&server->stalled, &now); /* the longest waiting come first again */
+}
+
+static void turn_end(void *user)
+{
+    struct server *server = user;
+    settle(server);
+    resume_stalled(server);
+    bool pressed = !list_empty(&server->stalled) || !list_empty(&server->aborting);
+    if (staging_unpublished(server->staging) || server->urgent || pressed)
+        staging_publish(server->staging, server->urgent || pressed);
+    server->urgent = false;
+}
+
+static bool falling_asleep(void *user)
+{
+    struct server *server = user;
+    staging_set_sleeping(server->staging, true);
+    if (staging_settled(server->staging) == server->settled_seen)
+        return true;
+    staging_set_sleeping(server->staging, false);
+    return false;
+}
+
+static void awake(void *user)
+{
+    struct server *server = user;
+    staging_set_sleeping(server->staging, false);
+}
+
+/* --- notes from other threads --- */
+
+static void make_texts(struct server *server)
+{
+    const struct server_options *options = server->options;
+    int len = snprintf(server->greeting, sizeof(server->greeting), "220 %s ESMTP ringmx\r\n",
+                       options->hostname);
+    CHECK(len > 0 && len < SERVER_GREETING_LEN_MAX);
+    server->greeting_len = (uint16_t)len;
+    len = snprintf(server->ehlo, sizeof(server->ehlo),
+                   "250-%s\r\n250-PIPELINING\r\n250-SIZE %llu\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n"
+                   "250-CHUNKING\r\n250-BINARYMIME\r\n250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n"
+                   "250-LIMITS RCPTMAX=%u\r\n250 HELP\r\n",
+                   options->hostname, (unsigned long long)options->message_size_max,
+                   options->recipients_max);
+    CHECK(len > 0 && len < SERVER_EHLO_LEN_MAX);
+    server->ehlo_len = (uint16_t)len;
+}
+
+static void use_options(struct server *server, const struct server_options *options)
+{
+    server->options = options;
+    server->context.hostname = bytes_of_string(options->hostname);
+    server->context.message_size_max = options->message_size_max;
+    server->context.recipients_max = options->recipients_max;
+    make_texts(server);
+    atomic_store(&server->options_seen, options);
+}
+
+static void for_each_session(struct server *server, void (*act)(struct session *session))
+{
+    struct list_node *node = server->worker->streams.head.next;
+    while (node != &server->worker->streams.head) {
+        struct list_node *next = node->next;
+        struct stream *stream = list_entry(node, struct stream, all);
+        if (stream->state == STREAM_OPEN)
+            act(stream_owner(stream));
+        node = next;
+    }
+}
+
+static void abort_session(struct session *session)
+{
+    stream_abort(session->server->worker, stream_of(session));
+}
+
+static void noted(void *user, uint32_t notes)
+{
+    struct server *server = user;
+    if (notes & SERVER_NOTE_CONFIGURE)
+        use_options(server, atomic_load(&server->options_next));
+    if (notes & SERVER_NOTE_DRAIN) {
+        server->draining = true;
+        worker_stop(server->worker);
+        for_each_session(server, session_drain);
+    }
+    if (notes & SERVER_NOTE_ABORT)
+        for_each_session(server, abort_session);
+}
+
+void server_configure(struct server *server, const struct server_options *options)
+{
+    atomic_store(&server->options_next, options);
+    worker_note(server->worker, SERVER_NOTE_CONFIGURE);
+}
+
+bool server_configured(const struct server *server, const struct server_options *options)
+{
+    return atomic_load(&server->options_seen) == options;
+}
+
+/* --- life --- */
+
+static const struct stream_callbacks callbacks = {
+    .opened = session_opened,
+    .received = session_received,
+    .writable = session_writable,
+    .timed_out = session_timed_out,
+    .closed = session_closed,
+};
+
+static const struct worker_hooks hooks = {
+    .accepted = accepted,
+    .turn_end = turn_end,
+    .falling_asleep = falling_asleep,
+    .awake = awake,
+    .noted = noted,
+};
+
+static int init(struct server *server, struct worker *worker, const struct server_setup *setup)
+{
+    server->worker = worker;
+    server->spool = setup->spool;
+    server->staging = setup->staging;
+    server->admission = setup->admission;
+    server->index = setup->worker.index;
+    server->id_last =
+        (spool_message_id_min(setup->spool) / LIMIT_PORTS + 1) * LIMIT_PORTS + server->index;
+    server->log = log_port_new(setup->log, "worker");
+    server->context.blocks = &worker->blocks;
+    server->context.staging = setup->staging;
+    server->context.scratch = calloc(LIMIT_RECIPIENTS, sizeof(*server->context.scratch));
+    list_init(&server->waiting);
+    list_init(&server->aborting);
+    list_init(&server->stalled);
+    if (server->context.scratch == NULL)
+        return -ENOMEM;
+    use_options(server, setup->options);
+    return 0;
+}
+
+int server_run(struct server *server, struct worker *worker, const struct server_setup *setup,
+               _Atomic int *ready, const char **what)
+{
+    struct worker_options options = setup->worker;
+    options.callbacks = callbacks;
+    options.hooks = hooks;
+    options.user = server;
+    options.owner_size = sizeof(struct session);
+    *what = "memory";
+    int result = init(server, worker, setup);
+    if (result == 0)
+        result = worker_init(worker, &options, what);
+    atomic_store(ready, result == 0 ? 1 : result);
+    if (result == 0) {
+        result = worker_run(worker);
+        /* What clients were not told about is still published, so that it is not lost with this
+         * thread. */
+        staging_publish(server->staging, true);
+        server_log_worker(server);
+        worker_cleanup(worker);
+    }
+    free(server->context.scratch);
+    server->context.scratch = NULL;
+    return result;
+}

@@ -1,0 +1,106 @@
+/* The SMTP server of one worker: its sessions, the messages that wait for the writer, and what they
+ * need from the rest of the house. */
+#ifndef GATEWAY_RECEIVE_SERVER_H
+#define GATEWAY_RECEIVE_SERVER_H
+
+#include "gateway/base/log.h"
+#include "gateway/io/worker.h"
+#include "gateway/policy/directory.h"
+#include "gateway/receive/admission.h"
+#include "gateway/receive/session.h"
+#include "gateway/spool/spool.h"
+
+#include <stdatomic.h>
+
+/* What the configuration says about receiving. Immutable; a reload makes a new one, and the old one
+ * must stay until every server has let go of it (server_configure). */
+struct server_options {
+    const char *hostname; /* in the greeting, EHLO and Received */
+    const struct directory *directory;
+    uint32_t connections_max; /* of all workers together */
+    uint32_t connections_per_ip_max;
+    uint64_t message_size_max;  /* octets; announced as SIZE */
+    uint32_t recipients_max;    /* a transaction; announced as LIMITS RCPTMAX */
+    uint32_t bad_commands_max;  /* then 421 */
+    uint32_t command_timeout_s; /* waiting for a command (RFC 5321 4.5.3.2.7: 5 minutes) */
+    uint32_t data_timeout_s;    /* no octet of a message for this long */
+    uint32_t data_rate_min;     /* octets a second, averaged since the text began, after a grace of
+                                   SERVER_RATE_GRACE_S; 0: none */
+};
+
+enum {
+    SERVER_RATE_GRACE_S = 10,
+    SERVER_GREETING_LEN_MAX = 300,
+    SERVER_EHLO_LEN_MAX = 600,
+};
+
+/* Notes from other threads (worker_note). */
+enum server_note {
+    SERVER_NOTE_DRAIN = 1 << 0, /* stop accepting, end what is idle, finish what is in flight */
+    SERVER_NOTE_ABORT = 1 << 1, /* end everything now */
+    SERVER_NOTE_CONFIGURE = 1 << 2,
+};
+
+struct server {
+    struct worker *worker;
+    const struct server_options *options;
+    _Atomic(const struct server_options *) options_next; /* given by server_configure */
+    _Atomic(const struct server_options *) options_seen; /* what the worker uses now */
+    struct spool *spool;
+    struct staging *staging;
+    struct admission *admission;
+    struct log_port *log;
+    struct transaction_context context;
+    struct list waiting;  /* transactions, in the order of their commit_position */
+    struct list aborting; /* transactions without a session, waiting for room for their ABORT */
+    struct list stalled;  /* sessions that wait for room in the staging ring */
+    uint64_t settled_seen;
+    uint64_t id_last;
+    uint32_t index;
+    bool urgent; /* a COMMIT was staged in this turn */
+    bool draining;
+    uint16_t greeting_len;
+    uint16_t ehlo_len;
+    char greeting[SERVER_GREETING_LEN_MAX]; /* made once for each configuration */
+    char ehlo[SERVER_EHLO_LEN_MAX];
+    /* counters, read by snapshots */
+    _Atomic uint64_t connections, messages, refused, octets;
+};
+
+struct server_setup {
+    const struct server_options *options;
+    struct worker_options worker; /* callbacks, hooks, user and owner_size are filled in here */
+    struct spool *spool;
+    struct staging *staging; /* this worker's port */
+    struct admission *admission;
+    struct log *log;
+};
+
+/* server_run makes worker and server in the calling thread and serves until drained. `worker` and
+ * `server` are the caller's zeroed memory; they stay readable for other threads afterwards. *ready
+ * is set to 1 when it accepts connections, or to -errno (with *what, a constant, naming the step).
+ * Returns 0, or -errno. */
+int server_run(struct server *server, struct worker *worker, const struct server_setup *setup,
+               _Atomic int *ready, const char **what);
+
+/* server_configure gives new options; returns true once the worker uses them, so that the old may
+ * go. Call until true. Any one thread. */
+void server_configure(struct server *server, const struct server_options *options);
+bool server_configured(const struct server *server, const struct server_options *options);
+
+/* server_id_next returns an id for a message or a session: unique over threads and restarts. */
+uint64_t server_id_next(struct server *server);
+
+/* server_forget takes a transaction whose session has let go of it: freed now, or when the writer
+ * has settled it, or when there is room for its ABORT record. */
+void server_forget(struct server *server, struct transaction *transaction);
+
+/* The log lines of receiving; docs/configuration.md lists their keys. */
+void server_log_connect(struct server *server, const struct session *session);
+void server_log_early(struct server *server, const struct session *session);
+void server_log_message(struct server *server, const struct session *session,
+                        const struct transaction *transaction, enum reply reply);
+void server_log_disconnect(struct server *server, const struct session *session, int error);
+void server_log_worker(struct server *server); /* what its turns came to, at the end */
+
+#endif

@@ -1,0 +1,411 @@
+/* One SMTP session: see session.h. What the client sends is read in place; only an unfinished line
+ * is put aside. The commands themselves are in verbs.c. */
+#include "gateway/receive/session.h"
+
+#include "gateway/base/check.h"
+#include "gateway/base/id.h"
+#include "gateway/base/limits.h"
+#include "gateway/receive/server.h"
+#include "gateway/receive/verbs.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum {
+    REPLY_ROOM = 1024, /* reply octets that must fit before a command is read */
+};
+
+static_assert(sizeof(struct stream) + sizeof(struct session) <= 512, "an idle connection is small");
+
+static struct worker *worker_of(struct session *session)
+{
+    return session->server->worker;
+}
+
+void session_say(struct session *session, struct bytes line)
+{
+    /* Room was asked for before the command was read; a closing stream takes nothing, rightly. */
+    (void)stream_write(worker_of(session), stream_of(session), line.data, line.len);
+}
+
+void session_reply(struct session *session, enum reply reply)
+{
+    struct bytes line = reply_line(reply);
+    unsigned code = reply_code(reply);
+    if (code != 221 && code != 421) {
+        session_say(session, line);
+        return;
+    }
+    /* RFC 5321 4.2.3: who closes the channel says its name. */
+    char named[SERVER_GREETING_LEN_MAX + 64];
+    int len = snprintf(named, sizeof(named), "%.10s%s %.*s", (const char *)line.data,
+                       session->server->options->hostname, (int)(line.len - 10),
+                       (const char *)line.data + 10);
+    session_say(session, bytes_make(named, (size_t)len));
+}
+
+void session_refuse(struct session *session, enum reply reply)
+{
+    if (++session->bad_commands > session->server->options->bad_commands_max)
+        session_leave(session, REPLY_TOO_MANY_ERRORS);
+    else
+        session_reply(session, reply);
+}
+
+/* leave says the last word and ends the connection in order. */
+void session_leave(struct session *session, enum reply reply)
+{
+    session_reply(session, reply);
+    stream_end(worker_of(session), stream_of(session));
+}
+
+void session_deadline(struct session *session, uint32_t seconds)
+{
+    struct worker *worker = worker_of(session);
+    stream_set_deadline(worker, stream_of(session), worker->now_us + (uint64_t)seconds * 1000000);
+}
+
+/* drop_transaction forgets the transaction under way, if any (RFC 5321 4.1.4: RSET, EHLO, the end
+ * of a message). */
+void session_drop_transaction(struct session *session)
+{
+    if (session->transaction == NULL)
+        return;
+    session->transaction->session = NULL;
+    server_forget(session->server, session->transaction);
+    session->transaction = NULL;
+}
+
+void session_reset(struct session *session)
+{
+    session_drop_transaction(session);
+    session->mode = SESSION_COMMAND;
+    if (session->state != SESSION_CONNECTED)
+        session->state = SESSION_READY;
+}
+
+/* --- reading --- */
+
+/* begin_skipping leaves out what is left of a line that can't be a command. `told`: it has its
+ * reply already. */
+static void begin_skipping(struct session *session, bool after_cr, bool told)
+{
+    session->mode = SESSION_SKIP_LINE;
+    session->line_len = 0;
+    session->skip_after_cr = after_cr;
+    session->skip_told = told;
+}
+
+/* put_aside keeps an unfinished line until its rest comes. */
+static void put_aside(struct session *session, struct bytes part)
+{
+    if (session->line_len + part.len > LIMIT_LINE) {
+        begin_skipping(session, part.data[part.len - 1] == '\r', false);
+        return;
+    }
+    if (session->line == NULL)
+        session->line = blocks_take(&worker_of(session)->blocks);
+    if (session->line == NULL) {
+        session_leave(session, REPLY_TOO_MANY_CONNECTIONS); /* as if there were no slot */
+        return;
+    }
+    memcpy(session->line + session->line_len, part.data, part.len);
+    session->line_len = (uint16_t)(session->line_len + part.len);
+}
+
+/* run_line takes a line up to, not including, its LF. Only CR LF ends a line (RFC 5321 2.3.8):
+ * after a bare LF the rest, up to the next CR LF, is part of the same bad line. */
+static void run_line(struct session *session, struct bytes line, bool more_behind)
+{
+    if (line.len == 0 || line.data[line.len - 1] != '\r') {
+        session_refuse(session, REPLY_BARE_NEWLINE_COMMAND);
+        begin_skipping(session, false, true);
+    } else if (line.len + 1 > LIMIT_LINE) {
+        session_refuse(session, REPLY_LINE_TOO_LONG);
+    } else {
+        verbs_run(session, bytes_slice(line, 0, line.len - 1), more_behind);
+    }
+}
+
+/* read_command takes one line, or what there is of it, from the front of `in`. Returns the octets
+ * taken. */
+static size_t read_command(struct session *session, struct bytes in)
+{
+    size_t newline = bytes_find(in, '\n');
+    if (newline == in.len) {
+        put_aside(session, in);
+        return in.len;
+    }
+    bool more_behind = newline + 1 < in.len;
+    if (session->line_len == 0) {
+        run_line(session, bytes_slice(in, 0, newline), more_behind);
+        return newline + 1;
+    }
+    if (newline > 0)
+        put_aside(session, bytes_slice(in, 0, newline));
+    if (session->mode == SESSION_SKIP_LINE || session->line == NULL)
+        return newline; /* too long by now: the newline itself ends the skipping */
+    struct bytes line = bytes_make(session->line, session->line_len);
+    session->line_len = 0;
+    run_line(session, line, more_behind);
+    blocks_give(&worker_of(session)->blocks, session->line);
+    session->line = NULL;
+    return newline + 1;
+}
+
+static size_t skip_line(struct session *session, struct bytes in)
+{
+    size_t newline = bytes_find(in, '\n');
+    if (newline == in.len) {
+        session->skip_after_cr = in.data[in.len - 1] == '\r';
+        return in.len;
+    }
+    bool ends = newline > 0 ? in.data[newline - 1] == '\r' : session->skip_after_cr;
+    session->skip_after_cr = false;
+    if (!ends)
+        return newline + 1;
+    session->mode = SESSION_COMMAND;
+    if (!session->skip_told)
+        session_refuse(session, REPLY_LINE_TOO_LONG);
+    return newline + 1;
+}
+
+/* stall parks the session until the staging ring has room. */
+static void stall(struct session *session)
+{
+    stream_pause(stream_of(session));
+    if (!list_linked(&session->stalled))
+        list_append(&session->server->stalled, &session->stalled);
+}
+
+/* too_slow is the defence against those who hold a transaction open with a trickle. */
+static bool too_slow(const struct session *session)
+{
+    const struct server *server = session->server;
+    const struct transaction *transaction = session->transaction;
+    uint64_t elapsed_s = (server->worker->now_us - transaction->data_us) / 1000000;
+    return elapsed_s > SERVER_RATE_GRACE_S &&
+           transaction->octets < (elapsed_s - SERVER_RATE_GRACE_S) * server->options->data_rate_min;
+}
+
+/* answer_message ends a transaction that the spool does not keep, or whose fate is known. */
+static void answer_message(struct session *session, enum reply reply)
+{
+    struct server *server = session->server;
+    server_log_message(server, session, session->transaction, reply);
+    if (reply == REPLY_OK) {
+        char line[64];
+        char id[ID_TEXT_LEN + 1];
+        id_format(session->transaction->envelope.message_id, id);
+        int len = snprintf(line, sizeof(line), "250 2.0.0 Ok: queued as %s\r\n", id);
+        session_say(session, bytes_make(line, (size_t)len));
+        session->message_count++;
+    } else {
+        session_reply(session, reply);
+    }
+    session_reset(session);
+    if (server->draining)
+        session_leave(session, REPLY_SHUTTING_DOWN);
+    else
+        session_deadline(session, server->options->command_timeout_s);
+}
+
+/* commit hands the complete message to the writer. */
+static void commit(struct session *session)
+{
+    struct server *server = session->server;
+    struct stamp stamp = {
+        .helo = bytes_make(session->helo, session->helo_len),
+        .peer = &session->peer,
+        .extended = session->extended,
+        .wall_us = server->worker->now_wall_us,
+    };
+    switch (transaction_commit(&server->context, session->transaction, &stamp)) {
+    case TRANSACTION_REFUSED: answer_message(session, session->transaction->refusal); return;
+    case TRANSACTION_NO_ROOM:
+        session->mode = SESSION_COMMIT;
+        stall(session);
+        return;
+    case TRANSACTION_COMMITTED:
+        session->mode = SESSION_WAIT;
+        list_append(&server->waiting, &session->transaction->node);
+        server->urgent = true;
+        stream_pause(stream_of(session)); /* what is pipelined behind waits for our answer */
+        stream_set_deadline(server->worker, stream_of(session), 0);
+        return;
+    }
+    CHECK(false);
+}
+
+static size_t read_data(struct session *session, struct bytes in)
+{
+    bool ended = false;
+    size_t taken = transaction_data(&session->server->context, session->transaction, in, &ended);
+    if (taken == 0) {
+        stall(session);
+        return 0;
+    }
+    if (ended)
+        commit(session);
+    else if (too_slow(session))
+        session_leave(session, REPLY_TOO_SLOW);
+    else
+        session_deadline(session, session->server->options->data_timeout_s);
+    return taken;
+}
+
+/* end_chunk answers a chunk whose octets have all come. */
+static void end_chunk(struct session *session)
+{
+    session->mode = SESSION_COMMAND;
+    session_deadline(session, session->server->options->command_timeout_s);
+    if (session->chunk_refusal != REPLY_NONE) {
+        session_refuse(session, (enum reply)session->chunk_refusal);
+        return;
+    }
+    struct transaction *transaction = session->transaction;
+    if (session->chunk_last) {
+        commit(session);
+    } else if (transaction->refusal != REPLY_NONE) {
+        answer_message(session, transaction->refusal);
+    } else {
+        session_reply(session, REPLY_OK);
+    }
+}
+
+static size_t read_chunk(struct session *session, struct bytes in)
+{
+    size_t wanted = session->chunk_left < in.len ? (size_t)session->chunk_left : in.len;
+    size_t taken = wanted;
+    if (session->chunk_refusal == REPLY_NONE) {
+        bool last = session->chunk_last && wanted == session->chunk_left;
+        if (!transaction_chunk(&session->server->context, session->transaction,
+                               bytes_slice(in, 0, wanted), last, &taken)) {
+            stall(session);
+            return 0;
+        }
+    }
+    session->chunk_left -= taken;
+    if (session->chunk_left == 0)
+        end_chunk(session);
+    else if (session->chunk_refusal == REPLY_NONE && too_slow(session))
+        session_leave(session, REPLY_TOO_SLOW);
+    else
+        session_deadline(session, session->server->options->data_timeout_s);
+    return taken;
+}
+
+/* read_some reads what the mode says from the front of `in` and returns the octets taken. */
+static size_t read_some(struct session *session, struct bytes in)
+{
+    switch ((enum session_mode)session->mode) {
+    case SESSION_COMMAND: return read_command(session, in);
+    case SESSION_SKIP_LINE: return skip_line(session, in);
+    case SESSION_DATA: return read_data(session, in);
+    case SESSION_CHUNK: return read_chunk(session, in);
+    case SESSION_COMMIT:
+    case SESSION_WAIT: break;
+    }
+    CHECK(false); /* a paused stream brings nothing */
+}
+
+/* empty_chunk: a BDAT chunk that is complete before its first octet still has to be answered. */
+static bool empty_chunk(const struct session *session)
+{
+    return session->mode == SESSION_CHUNK && session->chunk_left == 0;
+}
+
+/* --- the stream's callbacks, in the order of life --- */
+
+void session_opened(struct worker *worker, struct stream *stream, void *owner)
+{
+    struct session *session = owner;
+    struct server *server = worker->options.user;
+    (void)stream;
+    session->server = server;
+    session->id = server_id_next(server);
+    session->peer = worker->accepted_address;
+    session->opened_us = worker->now_us;
+    server_log_connect(server, session);
+    session_say(session, bytes_make(server->greeting, server->greeting_len));
+    session_deadline(session, server->options->command_timeout_s);
+    if (server->draining)
+        session_leave(session, REPLY_SHUTTING_DOWN);
+}
+
+size_t session_received(struct stream *stream, void *owner, const uint8_t *data, size_t len)
+{
+    struct session *session = owner;
+    struct bytes in = bytes_make(data, len);
+    if (session->state == SESSION_CONNECTED && !session->early && stream_sending(stream)) {
+        session->early = true; /* RFC 5321 3.1: the client waits for the greeting */
+        server_log_early(session->server, session);
+    }
+    while (stream->state == STREAM_OPEN && !stream->paused &&
+           (in.len > 0 || empty_chunk(session))) {
+        if (stream_room(worker_of(session), stream) < REPLY_ROOM) {
+            stream_pause(stream); /* session_writable goes on when replies have left */
+            break;
+        }
+        in = bytes_skip(in, read_some(session, in));
+    }
+    return len - in.len;
+}
+
+void session_writable(struct stream *stream, void *owner)
+{
+    struct session *session = owner;
+    bool waiting = session->mode == SESSION_COMMIT || session->mode == SESSION_WAIT ||
+                   list_linked(&session->stalled);
+    if (!waiting)
+        stream_resume(worker_of(session), stream);
+}
+
+void session_room_again(struct session *session)
+{
+    struct stream *stream = stream_of(session);
+    if (session->mode == SESSION_COMMIT)
+        commit(session);
+    else if (empty_chunk(session))
+        (void)read_chunk(session, bytes_make(NULL, 0));
+    bool waiting = session->mode == SESSION_COMMIT || session->mode == SESSION_WAIT ||
+                   list_linked(&session->stalled);
+    if (!waiting)
+        stream_resume(worker_of(session), stream);
+}
+
+void session_settled(struct session *session, enum staging_outcome outcome)
+{
+    switch (outcome) {
+    case STAGING_DURABLE: answer_message(session, REPLY_OK); break;
+    case STAGING_FAILED: answer_message(session, REPLY_SPOOL_BROKEN); break;
+    case STAGING_DISK_FULL: answer_message(session, REPLY_SPOOL_FULL); break;
+    case STAGING_WAITING: CHECK(false);
+    }
+    stream_resume(worker_of(session), stream_of(session));
+}
+
+void session_drain(struct session *session)
+{
+    if (session->mode == SESSION_COMMAND || session->mode == SESSION_SKIP_LINE)
+        session_leave(session, REPLY_SHUTTING_DOWN);
+}
+
+void session_timed_out(struct stream *stream, void *owner)
+{
+    (void)stream;
+    session_leave(owner, REPLY_TIMED_OUT);
+}
+
+void session_closed(struct stream *stream, void *owner, int error)
+{
+    struct session *session = owner;
+    struct server *server = session->server;
+    (void)stream;
+    list_remove(&session->stalled);
+    blocks_give(&server->worker->blocks, session->line);
+    session->line = NULL;
+    session_drop_transaction(session);
+    admission_leave(server->admission, &session->peer);
+    server_log_disconnect(server, session, error);
+}

@@ -1,0 +1,85 @@
+/* One SMTP session: the state table of RFC 5321 4.1.4, and the reading of commands and text.
+ * docs/smtp.md shows the table for people. */
+#ifndef GATEWAY_RECEIVE_SESSION_H
+#define GATEWAY_RECEIVE_SESSION_H
+
+#include "gateway/io/listener.h"
+#include "gateway/io/stream.h"
+#include "gateway/receive/transaction.h"
+
+struct server;
+
+/* How far the conversation has come. */
+enum session_state {
+    SESSION_CONNECTED = 0, /* greeting sent; no HELO or EHLO yet */
+    SESSION_READY = 1,     /* no transaction */
+    SESSION_MAIL = 2,      /* reverse-path given */
+    SESSION_RCPT = 3,      /* at least one forward-path accepted */
+    SESSION_CHUNKS = 4,    /* at least one BDAT chunk taken, the last one not */
+};
+
+/* What the next octets from the client are. */
+enum session_mode {
+    SESSION_COMMAND = 0,
+    SESSION_SKIP_LINE = 1, /* the rest of a line that was too long */
+    SESSION_DATA = 2,
+    SESSION_CHUNK = 3,  /* inside a BDAT chunk */
+    SESSION_COMMIT = 4, /* none: the message is complete, its COMMIT waits for room */
+    SESSION_WAIT = 5,   /* none: the COMMIT waits to be durable */
+};
+
+struct session {
+    struct server *server;
+    struct transaction *transaction; /* from MAIL on; NULL: none */
+    struct list_node stalled;        /* in server->stalled: waits for room in the staging ring */
+    uint8_t *line;                   /* block with an unfinished command line, or NULL */
+    uint64_t id;
+    uint64_t chunk_left; /* octets of the present chunk still to come */
+    uint64_t opened_us;
+    union address_any peer;
+    uint32_t message_count; /* accepted */
+    uint16_t line_len;
+    uint16_t bad_commands;
+    uint8_t state;         /* enum session_state */
+    uint8_t mode;          /* enum session_mode */
+    uint8_t chunk_refusal; /* enum reply for the end of a chunk that is only skipped; REPLY_NONE: it
+                              counts */
+    bool chunk_last;
+    bool extended;      /* EHLO */
+    bool skip_after_cr; /* SESSION_SKIP_LINE: the last octet was a CR */
+    bool skip_told;     /* and the line was answered when it began to be skipped */
+    bool early;         /* the client talked before our greeting had left */
+    uint8_t helo_len;
+    uint8_t helo[255];
+};
+
+/* The stream's callbacks for a session (gateway/io/stream.h). */
+void session_opened(struct worker *worker, struct stream *stream, void *owner);
+size_t session_received(struct stream *stream, void *owner, const uint8_t *data, size_t len);
+void session_writable(struct stream *stream, void *owner);
+void session_timed_out(struct stream *stream, void *owner);
+void session_closed(struct stream *stream, void *owner, int error);
+
+/* For verbs.c. session_say sends a line of ours; session_leave says the last word and ends the
+ * connection in order; session_reset forgets the transaction under way (RFC 5321 4.1.4);
+ * session_deadline gives the client so many seconds. */
+void session_say(struct session *session, struct bytes line);
+void session_reply(struct session *session, enum reply reply);
+void session_refuse(struct session *session, enum reply reply); /* counts it; too many: 421 */
+void session_leave(struct session *session, enum reply reply);
+void session_drop_transaction(struct session *session);
+void session_reset(struct session *session);
+void session_deadline(struct session *session, uint32_t seconds);
+
+/* session_room_again lets a stalled session go on: the staging ring has room. */
+void session_room_again(struct session *session);
+
+/* session_settled gives the client the answer to its message, frees the transaction and goes on
+ * with what the client has sent meanwhile. */
+void session_settled(struct session *session, enum staging_outcome outcome);
+
+/* session_drain ends a session that has nothing in flight with 421; one that has is ended after its
+ * answer. */
+void session_drain(struct session *session);
+
+#endif

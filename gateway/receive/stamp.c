@@ -1,0 +1,124 @@
+/* Trace fields: see stamp.h. */
+#include "gateway/receive/stamp.h"
+
+#include "gateway/base/check.h"
+#include "parser/address.h"
+
+#include <arpa/inet.h>
+#include <string.h>
+#include <time.h>
+
+/* A text under construction. Its room is computed from the limits of its parts, so running out is a
+ * bug. */
+struct text {
+    char *out;
+    size_t len;
+};
+
+static void add(struct text *text, struct bytes more)
+{
+    CHECK(text->len + more.len <= STAMP_LEN_MAX);
+    if (more.len > 0)
+        memcpy(text->out + text->len, more.data, more.len);
+    text->len += more.len;
+}
+
+static void add_string(struct text *text, const char *more)
+{
+    add(text, bytes_of_string(more));
+}
+
+static void two_digits(char *out, int value)
+{
+    out[0] = (char)('0' + value / 10);
+    out[1] = (char)('0' + value % 10);
+}
+
+/* add_date writes RFC 5322 date-time in UTC. The broken-down form is kept a second, as a busy
+ * worker stamps many messages in one. */
+static void add_date(struct text *text, uint64_t wall_us)
+{
+    static const char days[] = "SunMonTueWedThuFriSat";
+    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    static _Thread_local time_t kept;
+    static _Thread_local char date[STAMP_DATE_LEN + 1];
+    time_t seconds = (time_t)(wall_us / 1000000);
+    if (seconds != kept) {
+        struct tm tm;
+        gmtime_r(&seconds, &tm);
+        memcpy(date, "Ddd, 00 Mmm 0000 00:00:00 +0000", sizeof(date));
+        memcpy(date, days + 3 * tm.tm_wday, 3);
+        two_digits(date + 5, tm.tm_mday);
+        memcpy(date + 8, months + 3 * tm.tm_mon, 3);
+        two_digits(date + 12, (tm.tm_year + 1900) / 100);
+        two_digits(date + 14, (tm.tm_year + 1900) % 100);
+        two_digits(date + 17, tm.tm_hour);
+        two_digits(date + 20, tm.tm_min);
+        two_digits(date + 23, tm.tm_sec);
+        kept = seconds;
+    }
+    add(text, bytes_make(date, STAMP_DATE_LEN));
+}
+
+size_t stamp_peer(const union address_any *peer, char *out)
+{
+    size_t prefix = 0;
+    if (peer->any.sa_family == AF_INET6) {
+        memcpy(out, "IPv6:", 5);
+        prefix = 5;
+        if (inet_ntop(AF_INET6, &peer->v6.sin6_addr, out + 5, STAMP_PEER_LEN - 5) == NULL)
+            out[5] = '\0';
+    } else {
+        const uint8_t *octets = (const uint8_t *)&peer->v4.sin_addr;
+        char *at = out;
+        for (int i = 0; i < 4; i++) {
+            if (octets[i] >= 100)
+                *at++ = (char)('0' + octets[i] / 100);
+            if (octets[i] >= 10)
+                *at++ = (char)('0' + octets[i] / 10 % 10);
+            *at++ = (char)('0' + octets[i] % 10);
+            *at++ = '.';
+        }
+        at[-1] = '\0';
+        return (size_t)(at - 1 - out);
+    }
+    return prefix + strlen(out + prefix);
+}
+
+static const char *protocol(const struct stamp *stamp)
+{
+    if (stamp->utf8)
+        return "UTF8SMTP";
+    return stamp->extended ? "ESMTP" : "SMTP";
+}
+
+size_t stamp_received(const struct stamp *stamp, char *out)
+{
+    struct text text = {out, 0};
+    char peer[STAMP_PEER_LEN];
+    enum address_domain_kind kind;
+    size_t peer_len = stamp_peer(stamp->peer, peer);
+    add_string(&text, "Received: from ");
+    /* What is no domain goes in nowhere: it could hold anything. */
+    if (address_domain(stamp->helo, true, &kind) == ADDRESS_OK)
+        add(&text, stamp->helo);
+    else
+        add_string(&text, "unknown");
+    add_string(&text, " ([");
+    add(&text, bytes_make(peer, peer_len));
+    add_string(&text, "])\r\n\tby ");
+    add(&text, stamp->hostname);
+    add_string(&text, " with ");
+    add_string(&text, protocol(stamp));
+    add_string(&text, " id ");
+    add_string(&text, stamp->id);
+    if (stamp->recipient.len > 0) {
+        add_string(&text, "\r\n\tfor <");
+        add(&text, stamp->recipient);
+        add_string(&text, ">");
+    }
+    add_string(&text, ";\r\n\t");
+    add_date(&text, stamp->wall_us);
+    add_string(&text, "\r\n");
+    return text.len;
+}

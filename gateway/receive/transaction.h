@@ -1,0 +1,94 @@
+/* One mail transaction: from MAIL to the answer after the last octet. It keeps the envelope in an
+ * arena of its own, lays message text down in the worker's staging ring as it comes, and becomes a
+ * message with its COMMIT record. */
+#ifndef GATEWAY_RECEIVE_TRANSACTION_H
+#define GATEWAY_RECEIVE_TRANSACTION_H
+
+#include "gateway/base/arena.h"
+#include "gateway/base/list.h"
+#include "gateway/receive/reply.h"
+#include "gateway/receive/stamp.h"
+#include "gateway/spool/spool.h"
+#include "parser/command.h"
+#include "parser/header.h"
+#include "parser/scan.h"
+
+struct session;
+
+/* What a transaction needs from its server. Borrowed, outlives it. */
+struct transaction_context {
+    struct blocks *blocks;
+    struct staging *staging;
+    struct envelope_recipient
+        *scratch; /* room for as many recipients as the configuration can allow */
+    struct bytes hostname;
+    uint64_t message_size_max;
+    uint32_t recipients_max;
+};
+
+struct transaction_recipient {
+    struct transaction_recipient *next;
+    struct envelope_recipient envelope;
+};
+
+struct transaction {
+    struct arena arena;      /* holds the transaction itself */
+    struct session *session; /* NULL: the connection is gone */
+    struct list_node
+        node; /* in the server's list of those that wait for the writer, or for room to abort */
+    struct envelope envelope;
+    struct transaction_recipient *recipients;
+    struct transaction_recipient *recipients_last;
+    struct scan scan;
+    struct header_watch header;
+    uint8_t *pending; /* text too short for a record of its own; a block, or NULL */
+    uint32_t pending_len;
+    uint32_t parts;         /* BODY records staged */
+    uint32_t refused_count; /* RCPT commands that were answered 4xx or 5xx */
+    enum reply refusal;     /* why the message will be refused at its end; REPLY_NONE: it won't */
+    bool binary;            /* BODY=BINARYMIME: the law of lines does not apply */
+    bool chunked;           /* BDAT */
+    bool committed;         /* the COMMIT is staged, at commit_position */
+    uint64_t octets;        /* of text as received, stored or not */
+    uint64_t begun_us;      /* monotonic: MAIL */
+    uint64_t data_us;       /* monotonic: DATA, or the first BDAT */
+    uint64_t commit_position;
+};
+
+/* transaction_new begins a transaction with a MAIL command that command_parse has taken. Returns
+ * it, owned; NULL: no block to be had. */
+struct transaction *transaction_new(const struct transaction_context *context,
+                                    const struct command *mail, uint64_t message_id);
+
+/* transaction_free gives its memory back. True. False: text has been staged and there is no room
+ * now for the ABORT record; try again when staging has advanced (nothing has changed). */
+bool transaction_free(const struct transaction_context *context, struct transaction *transaction)
+    __attribute__((warn_unused_result));
+
+/* transaction_recipient_add takes a RCPT command whose mailbox was accepted. REPLY_RECIPIENT_OK, or
+ * why not. */
+enum reply transaction_recipient_add(const struct transaction_context *context,
+                                     struct transaction *transaction, const struct command *rcpt);
+
+/* transaction_data takes message text as DATA sends it, from the front of `in`, and returns how
+ * many octets it took; fewer than all when the end was found (*ended) or the staging ring has no
+ * room. A text that will be refused is read to its end all the same. */
+size_t transaction_data(const struct transaction_context *context, struct transaction *transaction,
+                        struct bytes in, bool *ended);
+
+/* transaction_chunk is the same for text in a BDAT chunk (RFC 3030); `last` tells that `in`, which
+ * may be empty, ends the message. Sets *taken; false: the staging ring has no room, nothing was
+ * taken. */
+bool transaction_chunk(const struct transaction_context *context, struct transaction *transaction,
+                       struct bytes in, bool last, size_t *taken)
+    __attribute__((warn_unused_result));
+
+enum transaction_commit { TRANSACTION_COMMITTED, TRANSACTION_REFUSED, TRANSACTION_NO_ROOM };
+
+/* transaction_commit ends the message: stages its COMMIT with the Received field that `stamp`
+ * describes (id, recipient and time are filled in here). TRANSACTION_REFUSED: transaction->refusal
+ * says why. TRANSACTION_NO_ROOM: again when staging has advanced. */
+enum transaction_commit transaction_commit(const struct transaction_context *context,
+                                           struct transaction *transaction, struct stamp *stamp);
+
+#endif

@@ -1,0 +1,276 @@
+/* The commands: see verbs.h. A command is checked against the table, then its function proceeds; no
+ * function looks at the order of commands again. */
+#include "gateway/receive/verbs.h"
+
+#include "gateway/base/check.h"
+#include "gateway/base/limits.h"
+#include "gateway/receive/server.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { COMMAND_LEN_MAX = 512 /* CR LF included (RFC 5321 4.5.3.1.4) */ };
+
+/* A command's function returns its reply, or REPLY_NONE when it has said it itself. */
+typedef enum reply command_function(struct session *session, const struct command *command);
+
+static enum reply do_helo(struct session *session, const struct command *command)
+{
+    if (command->argument.len > sizeof(session->helo))
+        return REPLY_BAD_ARGUMENT;
+    session_drop_transaction(session);
+    session->state = SESSION_READY;
+    session->extended = command->verb == VERB_EHLO;
+    session->helo_len = (uint8_t)command->argument.len;
+    memcpy(session->helo, command->argument.data, command->argument.len);
+    const struct server *server = session->server;
+    if (session->extended) {
+        session_say(session, bytes_make(server->ehlo, server->ehlo_len));
+    } else {
+        char line[SERVER_GREETING_LEN_MAX];
+        int len = snprintf(line, sizeof(line), "250 %s\r\n", server->options->hostname);
+        session_say(session, bytes_make(line, (size_t)len));
+    }
+    return REPLY_NONE;
+}
+
+static enum reply do_mail(struct session *session, const struct command *command)
+{
+    struct server *server = session->server;
+    enum spool_state spool = spool_state(server->spool);
+    if (spool == SPOOL_FULL)
+        return REPLY_SPOOL_FULL;
+    if (spool == SPOOL_BROKEN)
+        return REPLY_SPOOL_BROKEN;
+    if (command->has_size && command->size > server->options->message_size_max)
+        return REPLY_MESSAGE_TOO_BIG;
+    session->transaction = transaction_new(&server->context, command, server_id_next(server));
+    if (session->transaction == NULL)
+        return REPLY_NO_MEMORY;
+    session->transaction->session = session;
+    session->transaction->begun_us = server->worker->now_us;
+    session->state = SESSION_MAIL;
+    return REPLY_SENDER_OK;
+}
+
+static enum reply check_recipient(struct session *session, const struct command *command)
+{
+    switch (directory_check(session->server->options->directory, &command->address)) {
+    case DIRECTORY_ACCEPT:
+        return transaction_recipient_add(&session->server->context, session->transaction, command);
+    case DIRECTORY_NO_SUCH_USER: return REPLY_NO_SUCH_USER;
+    case DIRECTORY_RELAY_DENIED: return REPLY_RELAY_DENIED;
+    }
+    CHECK(false);
+}
+
+static enum reply do_rcpt(struct session *session, const struct command *command)
+{
+    enum reply reply = check_recipient(session, command);
+    if (reply == REPLY_RECIPIENT_OK)
+        session->state = SESSION_RCPT;
+    else
+        session->transaction->refused_count++;
+    return reply;
+}
+
+static enum reply do_data(struct session *session, const struct command *command)
+{
+    (void)command;
+    if (session->transaction->binary)
+        return REPLY_NEED_BDAT; /* RFC 3030 3 */
+    session->transaction->data_us = session->server->worker->now_us;
+    session->mode = SESSION_DATA;
+    return REPLY_START_DATA;
+}
+
+/* chunk_refusal tells why a chunk can only be skipped, whatever it holds. */
+static enum reply chunk_refusal(const struct session *session)
+{
+    switch ((enum session_state)session->state) {
+    case SESSION_CONNECTED: return REPLY_GREET_FIRST;
+    case SESSION_READY: return REPLY_NEED_MAIL;
+    case SESSION_MAIL:
+        return session->transaction->refused_count > 0 ? REPLY_NO_VALID_RECIPIENTS
+                                                       : REPLY_NEED_RECIPIENT;
+    case SESSION_RCPT:
+    case SESSION_CHUNKS: return REPLY_NONE;
+    }
+    CHECK(false);
+}
+
+/* do_bdat is allowed always: the octets of the chunk come whether it is welcome or not (RFC 3030
+ * 2). */
+static enum reply do_bdat(struct session *session, const struct command *command)
+{
+    session->chunk_left = command->size;
+    session->chunk_last = command->last;
+    session->chunk_refusal = (uint8_t)chunk_refusal(session);
+    session->mode = SESSION_CHUNK;
+    if (session->chunk_refusal != REPLY_NONE)
+        return REPLY_NONE;
+    struct transaction *transaction = session->transaction;
+    transaction->chunked = true;
+    if (session->state == SESSION_RCPT)
+        transaction->data_us = session->server->worker->now_us;
+    session->state = SESSION_CHUNKS;
+    if (command->size > session->server->options->message_size_max - transaction->octets &&
+        transaction->refusal == REPLY_NONE)
+        transaction->refusal = REPLY_MESSAGE_TOO_BIG;
+    return REPLY_NONE;
+}
+
+static enum reply do_rset(struct session *session, const struct command *command)
+{
+    (void)command;
+    session_reset(session);
+    return REPLY_RESET;
+}
+
+static enum reply do_noop(struct session *session, const struct command *command)
+{
+    (void)session;
+    (void)command;
+    return REPLY_OK;
+}
+
+static enum reply do_vrfy(struct session *session, const struct command *command)
+{
+    (void)session;
+    (void)command;
+    return REPLY_CANNOT_VERIFY; /* RFC 5321 3.5.3, 7.3 */
+}
+
+static enum reply do_help(struct session *session, const struct command *command)
+{
+    (void)session;
+    (void)command;
+    return REPLY_HELP;
+}
+
+static enum reply do_quit(struct session *session, const struct command *command)
+{
+    (void)command;
+    session_leave(session, REPLY_BYE);
+    return REPLY_NONE;
+}
+
+static enum reply do_not_offered(struct session *session, const struct command *command)
+{
+    (void)session;
+    (void)command;
+    return REPLY_NOT_OFFERED;
+}
+
+static enum reply do_foreign(struct session *session, const struct command *command)
+{
+    (void)command;
+    session_leave(session, REPLY_FOREIGN_PROTOCOL);
+    return REPLY_NONE;
+}
+
+/* --- the table --- */
+
+#define IN(state)  (1u << SESSION_##state)
+#define IN_ANY     (IN(CONNECTED) | IN(READY) | IN(MAIL) | IN(RCPT) | IN(CHUNKS))
+#define GROUP_LAST true /* nothing may be sent behind it before its reply (RFC 2920 3.1) */
+#define GROUP_ANY  false
+
+struct rule {
+    unsigned allowed; /* bits of enum session_state */
+    bool last_in_group;
+    uint16_t len_max; /* octets of the line, CR LF included */
+    command_function *proceed;
+};
+
+static const struct rule rules[VERB_COUNT] = {
+  /*                 allowed in                   behind it     line          proceed */
+    [VERB_HELO] = {IN_ANY,              GROUP_LAST, COMMAND_LEN_MAX, do_helo       }, /* RFC 5321 4.1.1.1 */
+    [VERB_EHLO] = {IN_ANY,              GROUP_LAST, COMMAND_LEN_MAX, do_helo       }, /* RFC 5321 4.1.1.1 */
+    [VERB_MAIL] = {IN(READY),           GROUP_ANY,  LIMIT_LINE,      do_mail       }, /* RFC 5321 4.1.1.2 */
+    [VERB_RCPT] = {IN(MAIL) | IN(RCPT), GROUP_ANY,  LIMIT_LINE,      do_rcpt       }, /* RFC 5321 4.1.1.3 */
+    [VERB_DATA] = {IN(RCPT),            GROUP_LAST, COMMAND_LEN_MAX, do_data       }, /* RFC 5321 4.1.1.4 */
+    [VERB_BDAT] = {IN_ANY,              GROUP_ANY,  COMMAND_LEN_MAX, do_bdat       }, /* RFC 3030 2 */
+    [VERB_RSET] = {IN_ANY,              GROUP_ANY,  COMMAND_LEN_MAX, do_rset       }, /* RFC 5321 4.1.1.5 */
+    [VERB_VRFY] = {IN_ANY,              GROUP_ANY,  COMMAND_LEN_MAX, do_vrfy       }, /* RFC 5321 4.1.1.6 */
+    [VERB_EXPN] = {IN_ANY,              GROUP_ANY,  COMMAND_LEN_MAX, do_not_offered}, /* RFC 5321 4.1.1.7 */
+    [VERB_HELP] = {IN_ANY,              GROUP_ANY,  COMMAND_LEN_MAX, do_help       }, /* RFC 5321 4.1.1.8 */
+    [VERB_NOOP] = {IN_ANY,              GROUP_ANY,  COMMAND_LEN_MAX, do_noop       }, /* RFC 5321 4.1.1.9 */
+    [VERB_QUIT] = {IN_ANY,              GROUP_ANY,  COMMAND_LEN_MAX, do_quit       }, /* RFC 5321 4.1.1.10 */
+    [VERB_STARTTLS] = {IN_ANY,              GROUP_LAST, COMMAND_LEN_MAX, do_not_offered}, /* RFC 3207 */
+    [VERB_AUTH] = {IN_ANY,              GROUP_LAST, LIMIT_LINE,      do_not_offered}, /* RFC 4954 */
+    [VERB_FOREIGN] = {IN_ANY,              GROUP_ANY,  LIMIT_LINE,      do_foreign    },
+};
+
+/* wrong_order names what is missing, for a command that the table refuses now (503). */
+static enum reply wrong_order(const struct session *session, enum verb verb)
+{
+    if (session->state == SESSION_CONNECTED)
+        return REPLY_GREET_FIRST;
+    if (session->state == SESSION_CHUNKS)
+        return REPLY_DATA_AFTER_BDAT;
+    if (verb == VERB_MAIL)
+        return REPLY_NESTED_MAIL;
+    if (session->state == SESSION_READY)
+        return REPLY_NEED_MAIL;
+    if (session->transaction->refused_count > 0)
+        return REPLY_NO_VALID_RECIPIENTS;
+    return REPLY_NEED_RECIPIENT;
+}
+
+/* wrong_command gives the reply to a line that command_parse refused. */
+static enum reply wrong_command(enum command_result result, enum verb verb)
+{
+    switch (result) {
+    case COMMAND_OK: break;
+    case COMMAND_UNKNOWN: return REPLY_UNKNOWN_COMMAND;
+    case COMMAND_SYNTAX:
+    case COMMAND_BAD_PARAMETER: return REPLY_BAD_ARGUMENT;
+    case COMMAND_BAD_ADDRESS:
+    case COMMAND_LONG_ADDRESS:
+        return verb == VERB_MAIL ? REPLY_BAD_REVERSE_PATH : REPLY_BAD_FORWARD_PATH;
+    case COMMAND_UTF8_ADDRESS: return REPLY_UTF8_ADDRESS;
+    case COMMAND_UNKNOWN_PARAMETER: return REPLY_UNKNOWN_PARAMETER;
+    case COMMAND_BAD_OCTETS: return REPLY_BAD_OCTETS;
+    }
+    CHECK(false);
+}
+
+/* judge_command finds the rule's verdict on a line without its CR LF, and lets the command proceed
+ * if it may. */
+static enum reply judge_command(struct session *session, struct bytes line, bool more_behind)
+{
+    struct command command;
+    const struct transaction *transaction = session->transaction;
+    bool utf8 = transaction != NULL && (transaction->envelope.flags & ENVELOPE_SMTPUTF8);
+    enum command_result result = command_parse(line, utf8, true, &command);
+    const struct rule *rule = &rules[command.verb];
+    if (rule->proceed == NULL)
+        return REPLY_UNKNOWN_COMMAND;
+    if (line.len + 2 > rule->len_max)
+        return REPLY_LINE_TOO_LONG;
+    if (!(rule->allowed & 1u << session->state))
+        return wrong_order(
+            session, command.verb); /* order first: arguments of a misplaced command mean nothing */
+    if (result != COMMAND_OK)
+        return wrong_command(result, command.verb);
+    enum reply reply = rule->proceed(session, &command);
+    bool taken = reply == REPLY_NONE || reply_code(reply) < 400;
+    if (rule->last_in_group && more_behind && taken) {
+        session_leave(session, REPLY_EARLY_INPUT);
+        return REPLY_NONE;
+    }
+    return reply;
+}
+
+void verbs_run(struct session *session, struct bytes line, bool more_behind)
+{
+    enum reply reply = judge_command(session, line, more_behind);
+    unsigned code = reply_code(reply);
+    bool bad = code == 500 || code == 501 || code == 502 || code == 503 || code == 555;
+    if (bad)
+        session_refuse(session, reply);
+    else if (reply != REPLY_NONE)
+        session_reply(session, reply);
+    session_deadline(session, session->server->options->command_timeout_s);
+}
