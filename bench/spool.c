@@ -1,0 +1,255 @@
+/* What the spool costs by itself: one producer lays down messages of a size, so many waiting at a
+ * time, and counts each as done when it is durable. Prints messages a second, a CPU-second (all
+ * threads), and the wait.
+ *
+ *   ringmx-bench-spool PATH [--messages N] [--size OCTETS] [--window N] [--turn N] [--null] [--sync
+ * MODE]
+ *
+ * --window: messages without an answer at most; --turn: messages laid down between two publishes at
+ * most;
+ * --null: writes go nowhere, which leaves what the spool itself does. */
+#include "gateway/spool/spool.h"
+#include "gateway/base/bell.h"
+#include "gateway/base/check.h"
+#include "gateway/base/clock.h"
+#include "gateway/base/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+struct bench_options {
+    const char *path;
+    uint64_t messages;
+    size_t size;
+    uint32_t window, turn;
+    bool null;
+    enum spool_sync sync;
+};
+
+struct bench {
+    const struct bench_options *options;
+    struct spool *spool;
+    struct staging *staging;
+    struct bell bell;
+    uint8_t *text;
+    uint64_t sent, done, released, failed;
+    uint64_t *ends;      /* position of each waiting COMMIT, by number modulo window */
+    uint64_t *starts_us; /* and when it was begun */
+    uint64_t wait_us_total, wait_us_max;
+};
+
+static ssize_t null_write(int descriptor, const struct iovec *parts, int count, off_t offset,
+                          int flags)
+{
+    (void)descriptor, (void)offset, (void)flags;
+    ssize_t total = 0;
+    for (int i = 0; i < count; i++)
+        total += (ssize_t)parts[i].iov_len;
+    return total;
+}
+
+static int null_sync(int descriptor)
+{
+    (void)descriptor;
+    return 0;
+}
+
+static int null_allocate(int descriptor, off_t size)
+{
+    (void)descriptor, (void)size;
+    return 0;
+}
+
+static const struct segment_io null_io = {
+    .write = null_write, .sync = null_sync, .allocate = null_allocate};
+
+static void wake(void *user)
+{
+    bell_ring(user);
+}
+
+/* Lays down one message; false: the ring is full. */
+static bool lay_down(struct bench *bench, uint64_t now_us)
+{
+    size_t size = bench->options->size;
+    uint64_t id = bench->sent + 1;
+    if (staging_room(bench->staging) < size + size / LIMIT_PIECE * 64 + 4096)
+        return false;
+    uint32_t part = 0;
+    for (size_t at = 0; at < size; part++) {
+        size_t piece = size - at < 16384 ? size - at : 16384;
+        uint8_t *out = staging_reserve(bench->staging, piece);
+        CHECK(out != NULL);
+        memcpy(out, bench->text + at, piece);
+        staging_append(bench->staging, RECORD_BODY, id, part, piece);
+        at += piece;
+    }
+    struct envelope_recipient recipient = {.forward_path = BYTES("alice@example.org")};
+    struct envelope envelope = {.message_id = id,
+                                .arrival_us = now_us,
+                                .text_len = size,
+                                .recipient_count = 1,
+                                .reverse_path = BYTES("bob@example.com"),
+                                .added = BYTES("Received: from x by y; some date\r\n")};
+    uint8_t *out = staging_reserve(bench->staging, envelope_size(&envelope, &recipient));
+    CHECK(out != NULL);
+    size_t len = envelope_write(&envelope, &recipient, out);
+    uint32_t slot = (uint32_t)(bench->sent % bench->options->window);
+    bench->ends[slot] = staging_append(bench->staging, RECORD_COMMIT, id, part, len);
+    bench->starts_us[slot] = now_us;
+    bench->sent++;
+    return true;
+}
+
+static void collect(struct bench *bench)
+{
+    uint64_t now_us = clock_monotonic_us();
+    uint64_t settled = staging_settled(bench->staging);
+    for (; bench->done < bench->sent; bench->done++) {
+        uint32_t slot = (uint32_t)(bench->done % bench->options->window);
+        if (bench->ends[slot] > settled)
+            break;
+        bench->failed += staging_outcome(bench->staging, bench->ends[slot]) != STAGING_DURABLE;
+        uint64_t wait_us = now_us - bench->starts_us[slot];
+        bench->wait_us_total += wait_us;
+        if (wait_us > bench->wait_us_max)
+            bench->wait_us_max = wait_us;
+    }
+    staging_acknowledge(bench->staging, settled);
+    struct spool_message arrived[256];
+    for (size_t count = 1; count != 0;) {
+        count = spool_arrivals(bench->spool, arrived, 256);
+        for (size_t i = 0; i < count; i++)
+            spool_release(bench->spool, &arrived[i]);
+        bench->released += count;
+    }
+}
+
+static void run(struct bench *bench)
+{
+    const struct bench_options *options = bench->options;
+    while (bench->done < options->messages) {
+        uint64_t now_us = clock_monotonic_us();
+        uint32_t turn = 0;
+        while (bench->sent < options->messages && bench->sent - bench->done < options->window &&
+               turn < options->turn && lay_down(bench, now_us))
+            turn++;
+        staging_publish(bench->staging, true);
+        uint64_t done = bench->done;
+        collect(bench);
+        if (turn != 0 || bench->done != done)
+            continue;
+        staging_set_sleeping(bench->staging, true);
+        if (staging_settled(bench->staging) <= bench->ends[bench->done % options->window] - 1)
+            bell_wait(&bench->bell, UINT64_MAX);
+        staging_set_sleeping(bench->staging, false);
+    }
+}
+
+static double seconds_of(struct timeval time)
+{
+    return (double)time.tv_sec + (double)time.tv_usec / 1e6;
+}
+
+static double cpu_seconds(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return seconds_of(usage.ru_utime) + seconds_of(usage.ru_stime);
+}
+
+static void print(const struct bench *bench, double seconds, double cpu)
+{
+    struct spool_snapshot snapshot;
+    spool_snapshot(bench->spool, &snapshot);
+    double messages = (double)bench->done;
+    printf("messages=%.0f size=%zu window=%u sync=%s failed=%llu\n", messages, bench->options->size,
+           bench->options->window, spool_sync_used(bench->spool),
+           (unsigned long long)bench->failed);
+    printf("per_second=%.0f per_cpu_second=%.0f cpu_us_each=%.2f MB_per_second=%.0f\n",
+           messages / seconds, messages / cpu, cpu / messages * 1e6,
+           messages * (double)bench->options->size / seconds / 1e6);
+    printf("wait_us_mean=%.0f wait_us_max=%llu batches=%llu messages_per_batch=%.1f "
+           "octets_per_message=%.0f segments=%u\n",
+           (double)bench->wait_us_total / messages, (unsigned long long)bench->wait_us_max,
+           (unsigned long long)snapshot.batches, messages / (double)snapshot.batches,
+           (double)snapshot.octets / messages, snapshot.segments_total);
+}
+
+static uint64_t number_of(const char *text)
+{
+    char *end;
+    errno = 0;
+    uint64_t number = strtoull(text, &end, 10);
+    CHECK(errno == 0 && *end == '\0' && end != text);
+    return number;
+}
+
+static struct bench_options parse(int argc, char **argv)
+{
+    struct bench_options options = {
+        .messages = 200000, .size = 4096, .window = 100, .turn = 64, .sync = SPOOL_SYNC_AUTO};
+    for (int i = 1; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : "";
+        if (strcmp(argv[i], "--null") == 0)
+            options.null = true;
+        else if (argv[i][0] != '-')
+            options.path = argv[i];
+        else if (strcmp(argv[i], "--messages") == 0)
+            options.messages = number_of(value), i++;
+        else if (strcmp(argv[i], "--size") == 0)
+            options.size = number_of(value), i++;
+        else if (strcmp(argv[i], "--window") == 0)
+            options.window = (uint32_t)number_of(value), i++;
+        else if (strcmp(argv[i], "--turn") == 0)
+            options.turn = (uint32_t)number_of(value), i++;
+        else if (strcmp(argv[i], "--sync") == 0)
+            options.sync = strcmp(value, "fdatasync") == 0 ? SPOOL_SYNC_FDATASYNC
+                           : strcmp(value, "none") == 0    ? SPOOL_SYNC_NONE
+                                                           : SPOOL_SYNC_DSYNC,
+            i++;
+    }
+    return options;
+}
+
+int main(int argc, char **argv)
+{
+    struct bench_options options = parse(argc, argv);
+    if (options.path == NULL) {
+        fprintf(stderr, "usage: ringmx-bench-spool PATH [--messages N] [--size OCTETS] "
+                        "[--window N] [--turn N] [--null] [--sync dsync|fdatasync|none]\n");
+        return 64;
+    }
+    struct log *log = log_new(&(struct log_options){.descriptor = 2, .level = LOG_INFO});
+    struct bench bench = {.options = &options};
+    bench.ends = calloc(options.window, sizeof *bench.ends);
+    bench.starts_us = calloc(options.window, sizeof *bench.starts_us);
+    bench.text = calloc(1, options.size);
+    CHECK(log != NULL && bench.ends != NULL && bench.starts_us != NULL && bench.text != NULL);
+    char error[256];
+    struct spool_options spool_options = {.path = options.path,
+                                          .segment_size = 64 * 1024 * 1024,
+                                          .sync = options.sync,
+                                          .writer_cpu = -1,
+                                          .uuid = (const uint8_t *)"0123456789abcdef",
+                                          .log = log,
+                                          .io = options.null ? &null_io : NULL};
+    bench.spool = spool_open(&spool_options, NULL, NULL, error, sizeof error);
+    if (bench.spool == NULL) {
+        fprintf(stderr, "%s\n", error);
+        return 1;
+    }
+    bench.staging = spool_port(bench.spool, wake, &bench.bell);
+    CHECK(bench.staging != NULL && spool_start(bench.spool) == 0);
+    double cpu = cpu_seconds();
+    uint64_t start_us = clock_monotonic_us();
+    run(&bench);
+    print(&bench, (double)(clock_monotonic_us() - start_us) / 1e6, cpu_seconds() - cpu);
+    spool_close(bench.spool);
+    log_free(log);
+    return bench.failed == 0 ? 0 : 1;
+}

@@ -1,0 +1,26 @@
+/* Where a message lies on disk and in memory: what the spool hands to those who deliver. */
+#ifndef GATEWAY_SPOOL_MESSAGE_H
+#define GATEWAY_SPOOL_MESSAGE_H
+
+#include <assert.h>
+#include <stdint.h>
+
+/* Where a message lies, and enough to count it. Owned by whoever got it. */
+struct spool_message {
+    uint64_t message_id;
+    uint64_t first_generation; /* the segment of its first record: the one that it keeps */
+    uint64_t generation;       /* of its COMMIT */
+    uint32_t first_offset;
+    uint32_t offset; /* of its COMMIT */
+    uint64_t text_len;
+    uint64_t arrival_s;
+    uint32_t recipient_count;
+    uint16_t port;     /* hot cache: which staging ring (SPOOL_PORT_NONE: none), and */
+    uint16_t attempts; /* from recovery: highest number of attempts seen in DONE records */
+    uint64_t position; /* where in it the COMMIT record began */
+};
+static_assert(sizeof(struct spool_message) == 64, "one cache line each");
+
+enum { SPOOL_PORT_NONE = 0xffff };
+
+#endif

@@ -1,0 +1,65 @@
+/* Reading a message back: from the staging ring while it is still there, else from its segment.
+ * Every checksum is verified on the way. Any thread; a reader belongs to one. */
+#ifndef GATEWAY_SPOOL_READER_H
+#define GATEWAY_SPOOL_READER_H
+
+#include "gateway/spool/envelope.h"
+#include "gateway/spool/message.h"
+#include "gateway/spool/staging.h"
+
+#include <stddef.h>
+
+struct spool;
+
+/* A message opened for reading. The zero value is closed. Opening another one with the same reader
+ * reuses its memory, so that a courier in the long run never allocates. Private. */
+struct spool_reader {
+    struct spool *spool;
+    struct spool_message message;
+    uint8_t *form; /* the envelope's binary form, form_len octets of form_capacity */
+    size_t form_len, form_capacity;
+    uint8_t *window; /* blocks of a segment, or one record out of a ring */
+    size_t window_len, window_capacity;
+    uint64_t window_generation; /* 0: not blocks of a segment */
+    uint64_t window_offset;
+    struct spool_place *places; /* of the BODY records, last first */
+    size_t place_count, place_capacity;
+    uint64_t last_generation; /* where the last BODY record lies */
+    uint32_t last_offset;
+    uint32_t parts;
+};
+
+/* spool_read opens a message: fetches its COMMIT and sets *envelope (borrowing from the reader
+ * until the next spool_read or spool_read_close). 0, or -errno (EBADMSG: damaged, logged; EIO;
+ * ENOMEM). */
+int spool_read(struct spool *spool, const struct spool_message *message,
+               struct spool_reader *reader, struct envelope *envelope)
+    __attribute__((warn_unused_result));
+
+/* spool_read_form returns the envelope's binary form, for envelope_recipient_next; borrowed
+ * likewise. */
+struct bytes spool_read_form(const struct spool_reader *reader);
+
+/* spool_read_text calls `sink` with the message text piece by piece, in order; stops when it
+ * returns non-zero and returns that. 0 when all `text_len` octets were given; -EBADMSG when
+ * something is damaged or missing: then what was given must be thrown away. Legal again and again.
+ */
+int spool_read_text(struct spool_reader *reader, int (*sink)(void *user, struct bytes text),
+                    void *user) __attribute__((warn_unused_result));
+
+/* spool_read_close frees what the reader holds. Legal on the zero value, and twice. */
+void spool_read_close(struct spool_reader *reader);
+
+/* spool_relocate copies a living message that pins an old segment to the end of the log, through
+ * the consumer's ring (compaction); the caller publishes. `done`: bitmap of the recipients that are
+ * finished (NULL: none), which the copy carries with it, and next_attempt_s the time of the next
+ * attempt (0: none). 0: staged; the message arrives again through spool_arrivals, with the same id,
+ * when the copy is durable, and the consumer then releases the old struct; an outcome
+ * STAGING_FAILED means that nothing has changed. DONE records for it must not be staged between
+ * this call and that arrival. -EAGAIN: no room now; -EBADMSG and others of spool_read: it can't be
+ * copied. */
+int spool_relocate(struct spool *spool, struct staging *staging,
+                   const struct spool_message *message, const uint8_t *done,
+                   uint64_t next_attempt_s) __attribute__((warn_unused_result));
+
+#endif
