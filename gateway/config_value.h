@@ -1,0 +1,40 @@
+/* One value of the configuration file with the line it stands in, and what it can mean: a count, a
+ * size, a time. */
+#ifndef GATEWAY_CONFIG_VALUE_H
+#define GATEWAY_CONFIG_VALUE_H
+
+#include <confuse.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct config_value {
+    int line;
+    char text[];
+};
+
+/* config_value_parse is libconfuse's call-back for every word: it makes an owned struct
+ * config_value. */
+int config_value_parse(cfg_t *section, cfg_opt_t *word, const char *text, void *result);
+
+/* config_value_at returns value `index` of a word, borrowed from `section`, or NULL when there is
+ * none. */
+const struct config_value *config_value_at(cfg_t *section, const char *word, unsigned index);
+
+enum config_unit {
+    CONFIG_COUNT = 0,
+    CONFIG_SIZE = 1, /* octets: k, M, G are powers of 1024 */
+    CONFIG_TIME = 2, /* seconds: s, m, h, d */
+};
+
+/* config_value_number reads digits and at most one unit, without blanks. False: it is something
+ * else, or more than 64 bits hold. */
+bool config_value_number(const char *text, enum config_unit unit, uint64_t *out)
+    __attribute__((warn_unused_result));
+
+enum { CONFIG_NUMBER_TEXT = 24 };
+
+/* config_value_format writes a number the way people would ("50M") to `out` of CONFIG_NUMBER_TEXT
+ * and returns it. */
+char *config_value_format(uint64_t number, enum config_unit unit, char *out);
+
+#endif

@@ -1,0 +1,415 @@
+/* Start, signals, reload and orderly stop: see gateway.h. Order of start: log, spool (recovery
+ * fills the courier's queue), ports, writer, courier, workers. The stop goes the other way, so that
+ * whatever was answered 250 is on disk before the writer ends. */
+#include "gateway/gateway.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "gateway/base/clock.h"
+#include "tls/crypto.h"
+
+enum {
+    DRAIN_S = 30,             /* what is in flight may take this long after SIGTERM */
+    DESCRIPTORS_BESIDE = 512, /* for everything that is no connection */
+    CONFIGURE_TRIES = 5000,   /* milliseconds */
+};
+
+/* One worker thread with all that is its own. */
+struct hand {
+    struct worker worker;
+    struct server server;
+    struct server_setup setup;
+    struct staging *staging;
+    pthread_t thread;
+    bool started;
+    int listeners[LIMIT_LISTENERS];
+    const char *what;  /* the step that failed */
+    _Atomic int ready; /* 0: not yet; 1: serves; -errno */
+    _Atomic bool finished;
+};
+
+struct gateway {
+    const char *path;
+    struct config *initial; /* what can't be reloaded is borrowed from here for ever */
+    struct config *current;
+    struct log *log;
+    struct log_port *log_port;
+    struct spool *spool;
+    struct courier *courier;
+    struct admission *admission;
+    struct hand *hands;
+    size_t hand_count;
+    uint8_t uuid[16];
+};
+
+/* --- start --- */
+
+static void say(struct gateway *gateway, enum log_level level, const char *event, const char *text)
+{
+    log_message(gateway->log_port, level, event, "%s", text);
+}
+
+static void raise_descriptor_limit(struct gateway *gateway)
+{
+    struct rlimit limit;
+    rlim_t wanted = gateway->initial->server.connections_max + DESCRIPTORS_BESIDE;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
+        return;
+    struct rlimit raised = {wanted, limit.rlim_max > wanted ? limit.rlim_max : wanted};
+    if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
+    log_message(gateway->log_port, LOG_WARN, "limit",
+                "only %llu file descriptors are allowed, %llu are needed for limits.connections: "
+                "raise RLIMIT_NOFILE (ulimit -n)",
+                (unsigned long long)limit.rlim_cur, (unsigned long long)wanted);
+}
+
+static bool open_spool(struct gateway *gateway)
+{
+    char error[512] = "out of memory";
+    struct spool_options options = gateway->initial->spool;
+    struct courier_options courier = gateway->initial->courier;
+    options.log = gateway->log;
+    options.uuid = gateway->uuid;
+    courier.log = gateway->log;
+    courier.routes = gateway->initial->routes;
+    gateway->courier = courier_new(&courier);
+    if (gateway->courier != NULL)
+        gateway->spool =
+            spool_open(&options, courier_recovered, gateway->courier, error, sizeof(error));
+    if (gateway->spool == NULL) {
+        say(gateway, LOG_ERROR, "start_failed", error);
+        return false;
+    }
+    if (courier_attach(gateway->courier, gateway->spool))
+        return true;
+    say(gateway, LOG_ERROR, "start_failed", "the courier can't be made: out of memory");
+    return false;
+}
+
+/* open_listeners gives each worker its own socket for each address. When the kernel chooses a port,
+ * the first worker's choice is everybody's. */
+static bool open_listeners(struct gateway *gateway)
+{
+    for (size_t i = 0; i < gateway->initial->listener_count; i++) {
+        union address_any address = gateway->initial->listeners[i].address;
+        char text[64];
+        for (size_t n = 0; n < gateway->hand_count; n++) {
+            int descriptor = listener_open(&address);
+            if (descriptor < 0) {
+                log_message(gateway->log_port, LOG_ERROR, "start_failed", "can't listen on %s: %s",
+                            listener_format(&address, text), strerror(-descriptor));
+                return false;
+            }
+            gateway->hands[n].listeners[i] = descriptor;
+            gateway->hands[n].setup.worker.listener_count = (uint32_t)(i + 1);
+        }
+        gateway->initial->listeners[i].address = address;
+    }
+    return true;
+}
+
+static void wake_worker(void *worker)
+{
+    worker_wake(worker);
+}
+
+static void *hand_main(void *argument)
+{
+    struct hand *hand = argument;
+    (void)server_run(&hand->server, &hand->worker, &hand->setup, &hand->ready, &hand->what);
+    atomic_store(&hand->finished, true);
+    return NULL;
+}
+
+/* cpu_for_worker returns the `index`th CPU that we may run on, or -1 when there are more workers
+ * than CPUs. */
+static int cpu_for_worker(size_t index, size_t count)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (sched_getaffinity(0, sizeof(set), &set) != 0 || (size_t)CPU_COUNT(&set) < count)
+        return -1;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET((size_t)cpu, &set) && index-- == 0)
+            return cpu;
+    return -1;
+}
+
+static void set_up_hand(struct gateway *gateway, size_t index)
+{
+    const struct config *config = gateway->initial;
+    struct hand *hand = &gateway->hands[index];
+    hand->setup.options = &config->server;
+    hand->setup.spool = gateway->spool;
+    hand->setup.staging = hand->staging;
+    hand->setup.admission = gateway->admission;
+    hand->setup.log = gateway->log;
+    struct worker_options *worker = &hand->setup.worker;
+    worker->index = (uint32_t)index;
+    worker->cpu = cpu_for_worker(index, gateway->hand_count);
+    worker->streams_max = config->server.connections_max;
+    /* A connection that does its worst at once: two blocks of replies, an unfinished line, a
+     * transaction and text put aside; and recipients for those that do not stop at a few. */
+    worker->blocks_max = config->server.connections_max * 5 + 65536;
+    worker->buffer_count = config->io_buffer_count;
+    worker->buffer_size = config->io_buffer_size;
+    worker->baseline = config->io_baseline;
+    worker->listeners = hand->listeners;
+}
+
+static bool start_hand(struct gateway *gateway, struct hand *hand)
+{
+    int error = pthread_create(&hand->thread, NULL, hand_main, hand);
+    hand->started = error == 0;
+    while (error == 0 && atomic_load(&hand->ready) == 0)
+        usleep(1000);
+    if (error == 0)
+        error = atomic_load(&hand->ready) < 0 ? -atomic_load(&hand->ready) : 0;
+    if (error != 0)
+        log_message(gateway->log_port, LOG_ERROR, "start_failed", "worker: %s: %s",
+                    hand->what == NULL ? "thread" : hand->what, strerror(error));
+    return error == 0;
+}
+
+static void say_started(struct gateway *gateway)
+{
+    const struct worker *worker = &gateway->hands[0].worker;
+    const struct uring_features *features = uring_features(worker->ring);
+    char text[64];
+    for (size_t i = 0; i < gateway->initial->listener_count; i++) {
+        struct log_line line = log_begin(gateway->log_port, LOG_INFO, "listen");
+        log_string(&line, "address",
+                   listener_format(&gateway->initial->listeners[i].address, text));
+        log_string(&line, "listener", gateway->initial->listeners[i].name);
+        log_end(&line);
+    }
+    struct log_line line = log_begin(gateway->log_port, LOG_INFO, "start");
+    log_string(&line, "version", RINGMX_VERSION);
+    log_number(&line, "workers", gateway->hand_count);
+    log_string(&line, "scanner", scan_kind_name(scan_choose_best()));
+    log_string(&line, "sync", spool_sync_used(gateway->spool));
+    log_string(&line, "wake", features->message_register ? "message" : "eventfd");
+    log_string(&line, "min_wait", features->min_wait ? "yes" : "no");
+    log_number(&line, "connection_octets", sizeof(struct stream) + sizeof(struct session));
+    log_end(&line);
+}
+
+static bool start(struct gateway *gateway)
+{
+    gateway->hand_count = gateway->initial->worker_count;
+    gateway->hands = calloc(gateway->hand_count, sizeof(*gateway->hands));
+    gateway->admission = admission_new(gateway->initial->server.connections_max);
+    if (gateway->hands == NULL || gateway->admission == NULL) {
+        say(gateway, LOG_ERROR, "start_failed", "out of memory");
+        return false;
+    }
+    if (!open_spool(gateway) || !open_listeners(gateway))
+        return false;
+    for (size_t i = 0; i < gateway->hand_count; i++) {
+        struct hand *hand = &gateway->hands[i];
+        hand->staging = spool_port(gateway->spool, wake_worker, &hand->worker);
+        if (hand->staging == NULL) {
+            say(gateway, LOG_ERROR, "start_failed", "no memory for the staging rings");
+            return false;
+        }
+    }
+    int error = spool_start(gateway->spool);
+    if (error == 0)
+        error = courier_start(gateway->courier);
+    if (error < 0) {
+        say(gateway, LOG_ERROR, "start_failed", strerror(-error));
+        return false;
+    }
+    for (size_t i = 0; i < gateway->hand_count; i++) {
+        set_up_hand(gateway, i);
+        if (!start_hand(gateway, &gateway->hands[i]))
+            return false;
+    }
+    say_started(gateway);
+    return true;
+}
+
+/* --- reload --- */
+
+/* say_lines logs a text line by line. */
+static void say_lines(struct gateway *gateway, enum log_level level, const char *event, char *text)
+{
+    char *rest = text;
+    char *line;
+    while ((line = strsep(&rest, "\n")) != NULL)
+        if (*line != '\0')
+            say(gateway, level, event, line);
+}
+
+static bool wait_configured(const struct gateway *gateway, const struct server_options *options)
+{
+    for (size_t i = 0; i < gateway->hand_count; i++) {
+        int tries = CONFIGURE_TRIES;
+        while (!server_configured(&gateway->hands[i].server, options) && --tries > 0)
+            usleep(1000);
+        if (tries == 0)
+            return false;
+    }
+    return true;
+}
+
+static void adopt(struct gateway *gateway, struct config *loaded)
+{
+    struct config *old = gateway->current;
+    log_configure(gateway->log, loaded->log.level, loaded->log.format);
+    for (size_t i = 0; i < gateway->hand_count; i++)
+        server_configure(&gateway->hands[i].server, &loaded->server);
+    bool all = wait_configured(gateway, &loaded->server);
+    courier_configure(gateway->courier, loaded->routes);
+    gateway->current = loaded;
+    if (all && old != gateway->initial)
+        config_free(old); /* nobody looks at it any more; else it stays, which only costs memory */
+}
+
+static void reload(struct gateway *gateway)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *errors = open_memstream(&text, &len);
+    if (errors == NULL)
+        return;
+    struct config *loaded = config_load(gateway->path, errors);
+    if (loaded != NULL)
+        (void)config_restart_needed(gateway->initial, loaded, errors);
+    fclose(errors);
+    if (loaded == NULL) {
+        say_lines(gateway, LOG_ERROR, "reload_failed", text);
+        say(gateway, LOG_ERROR, "reload_failed", "the old configuration stays in force");
+    } else {
+        say_lines(gateway, LOG_WARN, "reload_needs_restart", text);
+        adopt(gateway, loaded);
+        say(gateway, LOG_INFO, "reloaded", gateway->path);
+    }
+    free(text);
+}
+
+/* --- signals and stop --- */
+
+static void block_signals(sigset_t *set)
+{
+    sigemptyset(set);
+    sigaddset(set, SIGTERM);
+    sigaddset(set, SIGINT);
+    sigaddset(set, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, set, NULL); /* inherited by every thread: only main takes them */
+    signal(SIGPIPE, SIG_IGN);
+}
+
+static bool all_finished(const struct gateway *gateway)
+{
+    for (size_t i = 0; i < gateway->hand_count; i++)
+        if (gateway->hands[i].started && !atomic_load(&gateway->hands[i].finished))
+            return false;
+    return true;
+}
+
+static void note_all(struct gateway *gateway, uint32_t note)
+{
+    for (size_t i = 0; i < gateway->hand_count; i++)
+        if (atomic_load(&gateway->hands[i].ready) == 1 && !atomic_load(&gateway->hands[i].finished))
+            worker_note(&gateway->hands[i].worker, note);
+}
+
+/* serve waits for signals; false when a worker ended by itself. */
+static bool serve(struct gateway *gateway, const sigset_t *set)
+{
+    for (;;) {
+        struct timespec second = {1, 0};
+        int signal_number = sigtimedwait(set, NULL, &second);
+        if (signal_number == SIGTERM || signal_number == SIGINT) {
+            say(gateway, LOG_INFO, "drain", strsignal(signal_number));
+            return true;
+        }
+        if (signal_number == SIGHUP)
+            reload(gateway);
+        for (size_t i = 0; i < gateway->hand_count; i++)
+            if (atomic_load(&gateway->hands[i].finished)) {
+                say(gateway, LOG_ERROR, "worker_failed", "a worker's ring broke: stopping");
+                return false;
+            }
+    }
+}
+
+static void stop_hands(struct gateway *gateway, const sigset_t *set)
+{
+    uint64_t deadline = clock_monotonic_us() + (uint64_t)DRAIN_S * 1000000;
+    note_all(gateway, SERVER_NOTE_DRAIN);
+    while (!all_finished(gateway)) {
+        struct timespec tick = {0, 5 * 1000 * 1000};
+        int again = sigtimedwait(set, NULL, &tick);
+        bool impatient = again == SIGTERM || again == SIGINT; /* asked twice: now */
+        if (impatient || clock_monotonic_us() > deadline) {
+            note_all(gateway, SERVER_NOTE_ABORT);
+            deadline = UINT64_MAX;
+        }
+    }
+    for (size_t i = 0; i < gateway->hand_count; i++)
+        if (gateway->hands[i].started)
+            pthread_join(gateway->hands[i].thread, NULL);
+}
+
+static void stop(struct gateway *gateway, const sigset_t *set)
+{
+    stop_hands(gateway, set);
+    for (size_t i = 0; i < gateway->hand_count; i++)
+        for (uint32_t n = 0; n < gateway->hands[i].setup.worker.listener_count; n++)
+            close(gateway->hands[i].listeners[n]);
+    if (gateway->courier != NULL)
+        courier_stop(gateway->courier);
+    if (gateway->spool != NULL)
+        spool_stop(gateway->spool);
+    courier_free(gateway->courier);
+    if (gateway->spool != NULL)
+        spool_close(gateway->spool);
+    admission_free(gateway->admission);
+    free(gateway->hands);
+    if (gateway->current != gateway->initial)
+        config_free(gateway->current);
+}
+
+int gateway_run(const char *path, struct config *config)
+{
+    struct gateway gateway = {.path = path, .initial = config, .current = config};
+    char message[512];
+    sigset_t set;
+    if (!uring_check(message, sizeof(message))) {
+        fprintf(stderr, "ringmx: %s\n", message);
+        config_free(config);
+        return EX_CONFIG;
+    }
+    block_signals(&set);
+    crypto_random(gateway.uuid, sizeof(gateway.uuid));
+    gateway.log = log_new(&config->log);
+    if (gateway.log == NULL) {
+        fprintf(stderr, "ringmx: the log thread can't be started: %s\n", strerror(errno));
+        config_free(config);
+        return EX_OSERR;
+    }
+    gateway.log_port = log_port_new(gateway.log, "main");
+    raise_descriptor_limit(&gateway);
+    (void)scan_choose_best();
+    int exit_code = EX_CONFIG;
+    if (start(&gateway))
+        exit_code = serve(&gateway, &set) ? 0 : EX_SOFTWARE;
+    stop(&gateway, &set);
+    say(&gateway, LOG_INFO, "stop", exit_code == 0 ? "all is on disk" : "after a failure");
+    log_free(gateway.log);
+    config_free(config);
+    return exit_code;
+}

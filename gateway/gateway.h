@@ -1,0 +1,13 @@
+/* The whole house: makes every part in its order, runs until a signal says stop, and takes all down
+ * again. */
+#ifndef GATEWAY_GATEWAY_H
+#define GATEWAY_GATEWAY_H
+
+#include "gateway/config.h"
+
+/* gateway_run serves with `config`, which was loaded from `path`, until SIGTERM or SIGINT. SIGHUP
+ * loads the file again. Takes `config`. Returns the exit code: 0, EX_CONFIG when this system can't
+ * run it or a start-up step failed, EX_SOFTWARE when a worker broke. */
+int gateway_run(const char *path, struct config *config);
+
+#endif
