@@ -13,7 +13,7 @@ void timer_wheel_init(struct timer_wheel *wheel, uint64_t now_us)
 {
     for (size_t i = 0; i < TIMER_SLOTS; i++)
         list_init(&wheel->slots[i]);
-    wheel->tick = now_us / TIMER_TICK_US;
+    wheel->tick = now_us / TIMER_TICK_US + 1;
     wheel->count = 0;
 }
 
@@ -22,7 +22,7 @@ void timer_start(struct timer_wheel *wheel, struct timer *timer, uint64_t due_us
     timer_stop(wheel, timer);
     uint64_t tick = tick_of(due_us);
     if (tick < wheel->tick)
-        tick = wheel->tick; /* already due: the next look finds it */
+        tick = wheel->tick; /* already due: the next tick finds it */
     timer->due_us = due_us;
     list_append(&wheel->slots[tick % TIMER_SLOTS], &timer->node);
     wheel->count++;
@@ -40,8 +40,8 @@ uint64_t timer_wheel_next(const struct timer_wheel *wheel, uint64_t now_us)
 {
     if (wheel->count == 0)
         return UINT64_MAX;
-    /* What was due by now has been taken out with timer_wheel_expired; what else lies in the
-     * present slot belongs to a later round, so the search begins at the next tick. */
+    /* What was due by now has been taken out with timer_wheel_expired, and what has been started
+     * since lies in later ticks; what else is in the present slot belongs to a later round. */
     uint64_t first = now_us / TIMER_TICK_US + 1;
     uint64_t tick = first;
     while (tick < first + TIMER_SLOTS && list_empty(&wheel->slots[tick % TIMER_SLOTS]))
@@ -53,7 +53,7 @@ struct timer *timer_wheel_expired(struct timer_wheel *wheel, uint64_t now_us)
 {
     uint64_t now_tick = now_us / TIMER_TICK_US;
     if (wheel->count == 0) {
-        wheel->tick = now_tick;
+        wheel->tick = now_tick + 1;
         return NULL;
     }
     for (; wheel->tick <= now_tick; wheel->tick++) {
@@ -65,8 +65,6 @@ struct timer *timer_wheel_expired(struct timer_wheel *wheel, uint64_t now_us)
             timer_stop(wheel, timer);
             return timer;
         }
-        if (wheel->tick == now_tick)
-            break; /* this tick may still be given timers */
     }
     return NULL;
 }

@@ -19,7 +19,7 @@ struct timer {
 
 struct timer_wheel {
     struct list slots[TIMER_SLOTS];
-    uint64_t tick; /* all before it have fired */
+    uint64_t tick; /* all before it have fired; no timer is put before it */
     uint32_t count;
 };
 

@@ -269,11 +269,16 @@ int worker_init(struct worker *worker, const struct worker_options *options, con
     }
     bool message = uring_features(worker->ring)->message_register;
     atomic_store(&worker->ring_descriptor, message ? uring_descriptor(worker->ring) : -1);
+    atomic_store(&worker->wakeable, true);
     return 0;
 }
 
 void worker_cleanup(struct worker *worker)
 {
+    /* A thread that rings just now may not meet a descriptor that has become another file. */
+    atomic_store(&worker->wakeable, false);
+    while (atomic_load(&worker->waking) > 0)
+        sched_yield();
     uring_free(worker->ring); /* first: the kernel may not write into what is freed next */
     worker->ring = NULL;
     buffers_cleanup(&worker->buffers);
@@ -308,13 +313,21 @@ void worker_stop(struct worker *worker)
     worker->stopping = true;
 }
 
-void worker_wake(struct worker *worker)
+static void ring_bell(struct worker *worker)
 {
     int descriptor = atomic_load_explicit(&worker->ring_descriptor, memory_order_relaxed);
     if (descriptor >= 0 && uring_message(descriptor, tag_make(REQUEST_WAKE, 0, WAKE_MESSAGE)) == 0)
         return;
     uint64_t one = 1;
     (void)!write(worker->wake_descriptor, &one, sizeof(one)); /* a full counter is awake already */
+}
+
+void worker_wake(struct worker *worker)
+{
+    atomic_fetch_add(&worker->waking, 1);
+    if (atomic_load(&worker->wakeable))
+        ring_bell(worker);
+    atomic_fetch_sub(&worker->waking, 1);
 }
 
 void worker_note(struct worker *worker, uint32_t bits)

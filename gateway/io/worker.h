@@ -69,6 +69,8 @@ struct worker {
     int wake_descriptor;         /* eventfd */
     _Atomic int ring_descriptor; /* for MSG_RING; -1: use the eventfd */
     _Atomic uint32_t notes;
+    _Atomic bool wakeable;   /* between init and cleanup */
+    _Atomic uint32_t waking; /* threads inside worker_wake: cleanup waits for them */
     uint64_t turns, completions, starvations;
 };
 
@@ -82,8 +84,8 @@ void worker_cleanup(struct worker *worker);
  * broke. */
 int worker_run(struct worker *worker);
 
-/* worker_stop_accepting ends the listening: clients that come later are refused. worker_stop ends worker_run when the last stream is
- * gone. Worker's thread only. */
+/* worker_stop_accepting ends the listening: clients that come later are refused. worker_stop ends
+ * worker_run when the last stream is gone. Worker's thread only. */
 void worker_stop_accepting(struct worker *worker);
 void worker_stop(struct worker *worker);
 

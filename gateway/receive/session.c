@@ -24,8 +24,12 @@ static struct worker *worker_of(struct session *session)
 
 void session_say(struct session *session, struct bytes line)
 {
-    /* Room was asked for before the command was read; a closing stream takes nothing, rightly. */
-    (void)stream_write(worker_of(session), stream_of(session), line.data, line.len);
+    /* Room was asked for before the command was read; a closing stream takes nothing, rightly. When
+     * there is no memory for it, the client must not wait for a reply that never comes. */
+    struct stream *stream = stream_of(session);
+    if (!stream_write(worker_of(session), stream, line.data, line.len) &&
+        stream->state == STREAM_OPEN)
+        stream_abort(worker_of(session), stream);
 }
 
 void session_reply(struct session *session, enum reply reply)
@@ -62,7 +66,9 @@ void session_leave(struct session *session, enum reply reply)
 void session_deadline(struct session *session, uint32_t seconds)
 {
     struct worker *worker = worker_of(session);
-    stream_set_deadline(worker, stream_of(session), worker->now_us + (uint64_t)seconds * 1000000);
+    struct stream *stream = stream_of(session);
+    if (stream->state == STREAM_OPEN) /* one that ends has a shorter one of its own */
+        stream_set_deadline(worker, stream, worker->now_us + (uint64_t)seconds * 1000000);
 }
 
 /* drop_transaction forgets the transaction under way, if any (RFC 5321 4.1.4: RSET, EHLO, the end
@@ -170,10 +176,13 @@ static size_t skip_line(struct session *session, struct bytes in)
     return newline + 1;
 }
 
-/* stall parks the session until the staging ring has room. */
+/* stall parks the session until the staging ring has room. Meanwhile no time of the client's runs.
+ */
 static void stall(struct session *session)
 {
     stream_pause(stream_of(session));
+    stream_set_deadline(worker_of(session), stream_of(session), 0);
+    session->stalled_us = worker_of(session)->now_us;
     if (!list_linked(&session->stalled))
         list_append(&session->server->stalled, &session->stalled);
 }
@@ -344,6 +353,10 @@ size_t session_received(struct stream *stream, void *owner, const uint8_t *data,
     while (stream->state == STREAM_OPEN && !stream->paused &&
            (in.len > 0 || empty_chunk(session))) {
         if (stream_room(worker_of(session), stream) < REPLY_ROOM) {
+            if (!stream_sending(stream)) { /* no memory for a reply, and nothing that would end */
+                stream_abort(worker_of(session), stream);
+                break;
+            }
             stream_pause(stream); /* session_writable goes on when replies have left */
             break;
         }
@@ -352,26 +365,36 @@ size_t session_received(struct stream *stream, void *owner, const uint8_t *data,
     return len - in.len;
 }
 
+/* go_on continues a session that was paused for want of room: in the staging ring, or for replies.
+ */
+static void go_on(struct session *session)
+{
+    if (session->mode == SESSION_COMMIT)
+        commit(session);
+    else if (empty_chunk(session)) /* nothing that is still to come would wake it */
+        (void)read_chunk(session, bytes_make(NULL, 0));
+    bool waiting = session->mode == SESSION_COMMIT || session->mode == SESSION_WAIT ||
+                   list_linked(&session->stalled);
+    if (!waiting)
+        stream_resume(worker_of(session), stream_of(session));
+}
+
 void session_writable(struct stream *stream, void *owner)
 {
     struct session *session = owner;
     bool waiting = session->mode == SESSION_COMMIT || session->mode == SESSION_WAIT ||
                    list_linked(&session->stalled);
-    if (!waiting)
-        stream_resume(worker_of(session), stream);
+    if (!waiting && stream_room(worker_of(session), stream) >= REPLY_ROOM)
+        go_on(session); /* else what is collected leaves next, and we are called again */
 }
 
 void session_room_again(struct session *session)
 {
-    struct stream *stream = stream_of(session);
-    if (session->mode == SESSION_COMMIT)
-        commit(session);
-    else if (empty_chunk(session))
-        (void)read_chunk(session, bytes_make(NULL, 0));
-    bool waiting = session->mode == SESSION_COMMIT || session->mode == SESSION_WAIT ||
-                   list_linked(&session->stalled);
-    if (!waiting)
-        stream_resume(worker_of(session), stream);
+    if (stream_of(session)->state != STREAM_OPEN)
+        return; /* ended meanwhile: `closed` lets go of everything */
+    session->transaction->data_us += worker_of(session)->now_us - session->stalled_us;
+    session_deadline(session, session->server->options->data_timeout_s);
+    go_on(session);
 }
 
 void session_settled(struct session *session, enum staging_outcome outcome)

@@ -32,6 +32,7 @@ struct session {
     struct server *server;
     struct transaction *transaction; /* from MAIL on; NULL: none */
     struct list_node stalled;        /* in server->stalled: waits for room in the staging ring */
+    uint64_t stalled_us;             /* since when */
     uint8_t *line;                   /* block with an unfinished command line, or NULL */
     uint64_t id;
     uint64_t chunk_left; /* octets of the present chunk still to come */

@@ -40,7 +40,7 @@ static void add_date(struct text *text, uint64_t wall_us)
 {
     static const char days[] = "SunMonTueWedThuFriSat";
     static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    static _Thread_local time_t kept;
+    static _Thread_local time_t kept = -1;
     static _Thread_local char date[STAMP_DATE_LEN + 1];
     time_t seconds = (time_t)(wall_us / 1000000);
     if (seconds != kept) {
@@ -99,8 +99,9 @@ size_t stamp_received(const struct stamp *stamp, char *out)
     enum address_domain_kind kind;
     size_t peer_len = stamp_peer(stamp->peer, peer);
     add_string(&text, "Received: from ");
-    /* What is no domain goes in nowhere: it could hold anything. */
-    if (address_domain(stamp->helo, true, &kind) == ADDRESS_OK)
+    /* What is no domain goes in nowhere: it could hold anything. UTF-8 only where the message asked
+     * for it (RFC 6531 3.7.3). */
+    if (address_domain(stamp->helo, stamp->utf8, &kind) == ADDRESS_OK)
         add(&text, stamp->helo);
     else
         add_string(&text, "unknown");

@@ -13,6 +13,7 @@ enum {
     PENDING_MAX =
         BLOCK_SIZE / 2,        /* less text than this waits for more before it becomes a record */
     ABORT_RESERVE = 64 * 1024, /* staging room that text leaves to ABORT records */
+    TAKE_MAX = LIMIT_PIECE - BLOCK_SIZE, /* octets at once: with what is pending still a piece */
 };
 
 static bool copy_bytes(const struct transaction_context *context, struct arena *arena,
@@ -186,7 +187,7 @@ size_t transaction_data(const struct transaction_context *context, struct transa
     struct place place = {NULL, 0};
     struct bytes span;
     size_t taken = 0;
-    size_t limit = in.len < LIMIT_PIECE ? in.len : LIMIT_PIECE;
+    size_t limit = in.len < TAKE_MAX ? in.len : TAKE_MAX;
     bool storing = transaction->refusal == REPLY_NONE;
     /* One octet more than comes in: a held-back CR may turn out to be text. */
     if (storing && !place_open(context, transaction, limit + 1, &place))
@@ -209,7 +210,7 @@ bool transaction_chunk(const struct transaction_context *context, struct transac
                        struct bytes in, bool last, size_t *taken)
 {
     struct place place = {NULL, 0};
-    struct bytes piece = bytes_make(in.data, in.len < LIMIT_PIECE ? in.len : LIMIT_PIECE);
+    struct bytes piece = bytes_make(in.data, in.len < TAKE_MAX ? in.len : TAKE_MAX);
     bool storing = transaction->refusal == REPLY_NONE;
     bool ended = last && piece.len == in.len;
     *taken = 0;

@@ -1,0 +1,366 @@
+/* The echo server: see echo.h. */
+#include "tests/support/echo.h"
+
+#include "gateway/base/check.h"
+#include "gateway/base/clock.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+enum echo_note {
+    ECHO_RESUME = 1 << 0,
+    ECHO_ABORT = 1 << 1,
+    ECHO_STOP_ACCEPTING = 1 << 2,
+    ECHO_LOOK = 1 << 3,
+    ECHO_PING = 1 << 4,
+    ECHO_STOP = 1 << 5,
+};
+
+enum { ECHO_WAIT_MS = 5000 };
+
+/* The owner of a stream. */
+struct guest {
+    struct echo *echo;
+    bool parked;
+    bool flooding;
+    bool gone; /* closed was called: nothing may be called afterwards */
+    uint64_t marker;
+};
+
+static void check_alive(struct guest *guest)
+{
+    if (guest->gone || guest->marker != 0x6775657374)
+        atomic_fetch_add(&guest->echo->counts.late_callbacks, 1);
+}
+
+static void opened(struct worker *worker, struct stream *stream, void *owner)
+{
+    struct guest *guest = owner;
+    CHECK(guest->echo == NULL && guest->marker == 0); /* zeroed */
+    (void)stream;
+    guest->echo = worker->options.user;
+    guest->marker = 0x6775657374;
+    atomic_fetch_add(&guest->echo->counts.opened, 1);
+}
+
+static size_t flood(struct worker *worker, struct stream *stream)
+{
+    char noise[512];
+    memset(noise, 'n', sizeof(noise));
+    while (stream_room(worker, stream) >= sizeof(noise))
+        CHECK(stream_write(worker, stream, noise, sizeof(noise)));
+    return 0; /* paused; writable comes when these have left */
+}
+
+/* obey carries out one command octet. False: it is none, and wants an echo. */
+static bool obey(struct guest *guest, struct stream *stream, uint8_t command)
+{
+    struct worker *worker = &guest->echo->worker;
+    switch (command) {
+    case 'q':
+        (void)stream_write(worker, stream, "bye\n", 4);
+        stream_end(worker, stream);
+        return true;
+    case 'a': stream_abort(worker, stream); return true;
+    case 'p':
+        guest->parked = true;
+        stream_pause(stream);
+        atomic_fetch_add(&guest->echo->counts.paused, 1);
+        return true;
+    case 'd':
+        stream_set_deadline(worker, stream, worker->now_us + ECHO_DEADLINE_MS * 1000);
+        return true;
+    case 'f': guest->flooding = true; return true;
+    default: return false;
+    }
+}
+
+static size_t received(struct stream *stream, void *owner, const uint8_t *data, size_t len)
+{
+    struct guest *guest = owner;
+    struct worker *worker = &guest->echo->worker;
+    check_alive(guest);
+    size_t taken = 0;
+    while (taken < len && stream->state == STREAM_OPEN && !stream->paused) {
+        if (guest->flooding)
+            return flood(worker, stream);
+        if (!guest->echo->options.plain && obey(guest, stream, data[taken])) {
+            taken++;
+            continue;
+        }
+        if (stream_room(worker, stream) < 8)
+            return taken; /* paused; writable comes */
+        CHECK(stream_write(worker, stream, data + taken, 1));
+        taken++;
+    }
+    return taken;
+}
+
+static void writable(struct stream *stream, void *owner)
+{
+    struct guest *guest = owner;
+    check_alive(guest);
+    if (!guest->parked)
+        stream_resume(&guest->echo->worker, stream);
+}
+
+static void timed_out(struct stream *stream, void *owner)
+{
+    struct guest *guest = owner;
+    check_alive(guest);
+    atomic_fetch_add(&guest->echo->counts.timed_out, 1);
+    (void)stream_write(&guest->echo->worker, stream, "late\n", 5);
+    stream_end(&guest->echo->worker, stream);
+}
+
+static void closed(struct stream *stream, void *owner, int error)
+{
+    struct guest *guest = owner;
+    (void)stream;
+    check_alive(guest);
+    guest->gone = true;
+    if (guest->parked)
+        atomic_fetch_sub(&guest->echo->counts.paused, 1);
+    atomic_store(&guest->echo->counts.last_error, error);
+    atomic_fetch_add(&guest->echo->counts.closed, 1);
+}
+
+static bool accepted(void *user, int descriptor, const union address_any *peer)
+{
+    struct echo *echo = user;
+    CHECK(peer->any.sa_family == AF_INET);
+    if (echo->worker.slots.used < echo->worker.slots.count)
+        return true;
+    (void)!send(descriptor, "full\n", 5, MSG_NOSIGNAL | MSG_DONTWAIT);
+    atomic_fetch_add(&echo->counts.refused, 1);
+    return false;
+}
+
+static void look(struct echo *echo)
+{
+    uint32_t held = 0;
+    uint32_t unreceived = 0;
+    const struct list_node *head = &echo->worker.streams.head;
+    for (struct list_node *node = head->next; node != head; node = node->next) {
+        const struct stream *stream = list_entry(node, struct stream, all);
+        held += stream->held_count;
+        unreceived += !stream->receive_armed;
+    }
+    atomic_store(&echo->counts.held, held);
+    atomic_store(&echo->counts.unreceived, unreceived);
+    atomic_store(&echo->counts.given, echo->worker.buffers.given);
+    atomic_store(&echo->counts.starvations, echo->worker.starvations);
+    atomic_store(&echo->counts.turns, echo->worker.turns);
+}
+
+static void for_each_stream(struct echo *echo, void (*act)(struct echo *, struct stream *))
+{
+    struct list_node *head = &echo->worker.streams.head;
+    struct list_node *next;
+    for (struct list_node *node = head->next; node != head; node = next) {
+        next = node->next;
+        act(echo, list_entry(node, struct stream, all));
+    }
+}
+
+static void resume_one(struct echo *echo, struct stream *stream)
+{
+    struct guest *guest = stream_owner(stream);
+    if (!guest->parked || guest->gone)
+        return;
+    guest->parked = false;
+    atomic_fetch_sub(&echo->counts.paused, 1);
+    stream_resume(&echo->worker, stream);
+}
+
+static void abort_one(struct echo *echo, struct stream *stream)
+{
+    stream_abort(&echo->worker, stream);
+}
+
+static void noted(void *user, uint32_t notes)
+{
+    struct echo *echo = user;
+    atomic_fetch_add(&echo->counts.notes, 1);
+    if (notes & ECHO_RESUME)
+        for_each_stream(echo, resume_one);
+    if (notes & ECHO_ABORT)
+        for_each_stream(echo, abort_one);
+    if (notes & ECHO_STOP_ACCEPTING)
+        worker_stop_accepting(&echo->worker);
+    if (notes & ECHO_STOP)
+        worker_stop(&echo->worker);
+    if (notes & ECHO_LOOK)
+        look(echo);
+    if (notes & (ECHO_PING | ECHO_LOOK))
+        atomic_store(&echo->ponged, atomic_load(&echo->pinged));
+}
+
+static void nothing(void *user)
+{
+    (void)user;
+}
+
+static bool may_sleep(void *user)
+{
+    (void)user;
+    return true;
+}
+
+static void count_leaks(struct echo *echo)
+{
+    const struct worker *worker = &echo->worker;
+    const struct echo_counts *counts = &echo->counts;
+    bool home = uring_in_kernel(worker->ring) == 0 && worker->slots.used == 0 &&
+                worker->blocks.used == 0 && worker->buffers.given == worker->buffers.count &&
+                list_empty(&worker->streams) && list_empty(&worker->dirty) &&
+                list_empty(&worker->starved) && counts->opened == counts->closed &&
+                counts->late_callbacks == 0 && echo->result == 0;
+    if (!home)
+        snprintf(echo->leaks, sizeof(echo->leaks),
+                 "result %d, in kernel %u, slots %u, blocks %u, buffers %u of %u, opened %u, "
+                 "closed %u, late callbacks %u, starved %d",
+                 echo->result, uring_in_kernel(worker->ring), worker->slots.used,
+                 worker->blocks.used, worker->buffers.given, worker->buffers.count, counts->opened,
+                 counts->closed, counts->late_callbacks, !list_empty(&worker->starved));
+}
+
+static void *serve(void *argument)
+{
+    struct echo *echo = argument;
+    const char *what;
+    struct worker_options options = {
+        .cpu = -1,
+        .streams_max = echo->options.streams_max != 0 ? echo->options.streams_max : 2048,
+        .buffer_count = echo->options.buffer_count != 0 ? echo->options.buffer_count : 64,
+        .buffer_size = echo->options.buffer_size != 0 ? echo->options.buffer_size : 4096,
+        .owner_size = sizeof(struct guest),
+        .baseline = echo->options.baseline,
+        .listeners = &echo->listener,
+        .listener_count = 1,
+        .callbacks = {opened,   received, writable,  timed_out, closed},
+        .hooks = {accepted, nothing,  may_sleep, nothing,   noted },
+        .user = echo,
+    };
+    options.blocks_max = options.streams_max * 2;
+    int error = worker_init(&echo->worker, &options, &what);
+    atomic_store(&echo->ready, error < 0 ? error : 1);
+    if (error < 0)
+        return NULL;
+    echo->result = worker_run(&echo->worker);
+    count_leaks(echo);
+    worker_cleanup(&echo->worker);
+    return NULL;
+}
+
+struct echo *echo_start(const struct echo_options *options)
+{
+    struct echo *echo = calloc(1, sizeof(*echo));
+    CHECK(echo != NULL && listener_parse("127.0.0.1:0", &echo->address));
+    echo->options = *options;
+    echo->listener = listener_open(&echo->address);
+    CHECK(echo->listener >= 0);
+    CHECK(pthread_create(&echo->thread, NULL, serve, echo) == 0);
+    while (atomic_load(&echo->ready) == 0)
+        usleep(100);
+    CHECK(atomic_load(&echo->ready) == 1);
+    return echo;
+}
+
+const char *echo_stop(struct echo *echo)
+{
+    static char leaks[sizeof(echo->leaks)];
+    worker_note(&echo->worker, ECHO_STOP);
+    pthread_join(echo->thread, NULL);
+    close(echo->listener);
+    memcpy(leaks, echo->leaks, sizeof(leaks));
+    free(echo);
+    return leaks;
+}
+
+void echo_resume(struct echo *echo)
+{
+    worker_note(&echo->worker, ECHO_RESUME);
+}
+
+void echo_abort(struct echo *echo)
+{
+    worker_note(&echo->worker, ECHO_ABORT);
+}
+
+void echo_stop_accepting(struct echo *echo)
+{
+    worker_note(&echo->worker, ECHO_STOP_ACCEPTING);
+    CHECK(echo_ping(echo));
+}
+
+static bool ask(struct echo *echo, enum echo_note note)
+{
+    uint64_t number = atomic_fetch_add(&echo->pinged, 1) + 1;
+    uint64_t end_us = clock_monotonic_us() + ECHO_WAIT_MS * 1000;
+    worker_note(&echo->worker, note);
+    while (atomic_load(&echo->ponged) < number)
+        if (clock_monotonic_us() > end_us)
+            return false;
+        else
+            usleep(20);
+    return true;
+}
+
+void echo_look(struct echo *echo)
+{
+    CHECK(ask(echo, ECHO_LOOK));
+}
+
+bool echo_ping(struct echo *echo)
+{
+    return ask(echo, ECHO_PING);
+}
+
+bool echo_wait(const _Atomic uint32_t *count, uint32_t wanted)
+{
+    for (int i = 0; i < ECHO_WAIT_MS && atomic_load(count) < wanted; i++)
+        usleep(1000);
+    return atomic_load(count) >= wanted;
+}
+
+/* --- the client's end --- */
+
+int echo_connect(const struct echo *echo)
+{
+    int descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct timeval patience = {.tv_sec = ECHO_WAIT_MS / 1000};
+    CHECK(descriptor >= 0);
+    setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+    CHECK(connect(descriptor, &echo->address.any, sizeof(echo->address.v4)) == 0);
+    return descriptor;
+}
+
+void echo_send(int descriptor, const void *data, size_t len)
+{
+    const uint8_t *at = data;
+    while (len > 0) {
+        ssize_t sent = send(descriptor, at, len, MSG_NOSIGNAL);
+        CHECK(sent > 0);
+        at += sent;
+        len -= (size_t)sent;
+    }
+}
+
+ssize_t echo_read(int descriptor, void *out, size_t size)
+{
+    size_t len = 0;
+    while (len < size) {
+        ssize_t got = recv(descriptor, (uint8_t *)out + len, size - len, 0);
+        if (got < 0)
+            return -errno;
+        if (got == 0)
+            break;
+        len += (size_t)got;
+    }
+    return (ssize_t)len;
+}

@@ -1,0 +1,222 @@
+/* The Received field: its forms (RFC 5321 4.4, RFC 3848, RFC 6531 4.3), dates against the C
+ * library's, and a HELO that wants to write header fields of its own. */
+#include "gateway/receive/stamp.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+static union address_any peer_of(const char *text)
+{
+    union address_any peer;
+    assert_true(listener_parse(text, &peer));
+    return peer;
+}
+
+/* made returns the field as a string. */
+static const char *made(const struct stamp *stamp)
+{
+    static char out[STAMP_LEN_MAX + 1];
+    size_t len = stamp_received(stamp, out);
+    assert_in_range(len, 1, STAMP_LEN_MAX);
+    out[len] = '\0';
+    assert_int_equal(strlen(out), len);
+    return out;
+}
+
+static void forms(void **state)
+{
+    (void)state;
+    union address_any v4 = peer_of("192.0.2.7:1");
+    union address_any v6 = peer_of("[2001:db8::25]:1");
+    struct stamp stamp = {
+        .helo = BYTES("client.example.com"),
+        .peer = &v4,
+        .hostname = BYTES("mx.example.org"),
+        .extended = true,
+        .id = "aerukz4jvpg66",
+        .wall_us = 1795292715u * 1000000ull + 999999, /* date -u -d @1795292715 */
+    };
+    assert_string_equal(made(&stamp), "Received: from client.example.com ([192.0.2.7])\r\n"
+                                      "\tby mx.example.org with ESMTP id aerukz4jvpg66;\r\n"
+                                      "\tSat, 21 Nov 2026 20:25:15 +0000\r\n");
+    stamp.recipient = BYTES("alice@example.org");
+    stamp.extended = false;
+    stamp.peer = &v6;
+    assert_string_equal(made(&stamp), "Received: from client.example.com ([IPv6:2001:db8::25])\r\n"
+                                      "\tby mx.example.org with SMTP id aerukz4jvpg66\r\n"
+                                      "\tfor <alice@example.org>;\r\n"
+                                      "\tSat, 21 Nov 2026 20:25:15 +0000\r\n");
+    stamp.utf8 = true;
+    stamp.extended = true;
+    stamp.helo = BYTES("[IPv6:2001:db8::25]");
+    stamp.recipient = BYTES("j\xc3\xb6rg@example.org");
+    assert_string_equal(made(&stamp), "Received: from [IPv6:2001:db8::25] ([IPv6:2001:db8::25])\r\n"
+                                      "\tby mx.example.org with UTF8SMTP id aerukz4jvpg66\r\n"
+                                      "\tfor <j\xc3\xb6rg@example.org>;\r\n"
+                                      "\tSat, 21 Nov 2026 20:25:15 +0000\r\n");
+}
+
+static void hostile_helo(void **state)
+{
+    (void)state;
+    static const char *const hostile[] = {
+        "",
+        "a b",
+        "a\r\nSubject: x",
+        "a\nb",
+        "a\rb",
+        "a\tb",
+        "(comment",
+        "x) by evil; ",
+        "a;b",
+        "<a>",
+        "a\"b",
+        "\xff\xfe",
+        "-a.example",
+        "a..b",
+        ".",
+        "[1.2.3.4",
+        "[1.2.3.4]x",
+        "[\r\n]",
+        "under_score.example",
+        "a\x7f",
+    };
+    union address_any peer = peer_of("10.1.2.3:1");
+    struct stamp stamp = {.peer = &peer, .hostname = BYTES("mx"), .id = "x", .wall_us = 0};
+    for (size_t i = 0; i < sizeof(hostile) / sizeof(hostile[0]); i++)
+        for (int utf8 = 0; utf8 <= 1; utf8++) {
+            stamp.utf8 = utf8;
+            stamp.helo = bytes_of_string(hostile[i]);
+            const char *text = made(&stamp);
+            assert_memory_equal(text, "Received: from unknown ([10.1.2.3])\r\n\tby mx with ", 49);
+        }
+    stamp.helo = BYTES("nul\0inside");
+    assert_memory_equal(made(&stamp), "Received: from unknown (", 24);
+}
+
+/* A header in UTF-8 goes only into a message that asked for it (RFC 6531 3.7.3). */
+static void utf8_helo(void **state)
+{
+    (void)state;
+    union address_any peer = peer_of("10.1.2.3:1");
+    struct stamp stamp = {.peer = &peer,
+                          .hostname = BYTES("mx"),
+                          .id = "x",
+                          .helo = BYTES("b\xc3\xbc"
+                                        "cher.example")};
+    assert_memory_equal(made(&stamp), "Received: from unknown (", 24);
+    stamp.utf8 = true;
+    assert_memory_equal(made(&stamp),
+                        "Received: from b\xc3\xbc"
+                        "cher.example (",
+                        32);
+}
+
+static void longest(void **state)
+{
+    (void)state;
+    char name[256];
+    char mailbox[255];
+    for (size_t i = 0; i < sizeof(name) - 1; i++)
+        name[i] = i % 64 == 63 ? '.' : 'a';
+    memset(mailbox, 'b', sizeof(mailbox) - 1);
+    union address_any peer = peer_of("[1111:2222:3333:4444:5555:6666:7777:8888]:1");
+    struct stamp stamp = {
+        .peer = &peer,
+        .helo = bytes_make(name, 255),
+        .hostname = bytes_make(name, 255),
+        .recipient = bytes_make(mailbox, 254),
+        .extended = true,
+        .utf8 = true,
+        .id = "7777777777776",
+        .wall_us = 1,
+    };
+    const char *text = made(&stamp);
+    assert_non_null(strstr(text, "IPv6:1111:2222:3333:4444:5555:6666:7777:8888"));
+    /* RFC 5322 2.1.1: no line over 998 octets. */
+    size_t line = 0;
+    for (; *text != '\0'; text++) {
+        line = *text == '\n' ? 0 : line + 1;
+        assert_in_range(line, 0, 998);
+    }
+}
+
+static void expect_date(time_t seconds)
+{
+    static union address_any peer;
+    peer.v4.sin_family = AF_INET;
+    struct stamp stamp = {.peer = &peer, .hostname = BYTES("mx"), .id = "x"};
+    char wanted[64];
+    struct tm tm;
+    gmtime_r(&seconds, &tm);
+    assert_int_equal(
+        strftime(wanted, sizeof(wanted), ";\r\n\t%a, %d %b %Y %H:%M:%S +0000\r\n", &tm),
+        STAMP_DATE_LEN + 6);
+    stamp.wall_us = (uint64_t)seconds * 1000000;
+    const char *text = made(&stamp);
+    assert_string_equal(text + strlen(text) - strlen(wanted), wanted);
+}
+
+static void dates(void **state)
+{
+    (void)state;
+    expect_date(0);
+    static const time_t special[] = {
+        951782399,    951782400,  /* before and in 29 February 2000 */
+        951868799,    951868800,  /* its end */
+        1709164800,   1709251199, /* 29 February 2024 */
+        4107542399,   4107542400, /* 2100 has none */
+        1798761599,   1798761600, /* 31 December 2026, 1 January 2027 */
+        2147483647,   2147483648, /* 2038 */
+        253402300799,             /* the end of 9999 */
+    };
+    for (size_t i = 0; i < sizeof(special) / sizeof(special[0]); i++)
+        expect_date(special[i]);
+    for (time_t day = 0; day < 200 * 366; day++)
+        expect_date(day * 86400 + day * 7919 % 86400);
+    expect_date(special[0]); /* and back: the one kept is not given again */
+    expect_date(special[1]);
+    expect_date(special[1]);
+    expect_date(0);
+}
+
+static void peers(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *address, *text;
+    } cases[] = {
+        {"0.0.0.0:1",                                   "0.0.0.0"              },
+        {"1.20.255.100:1",                              "1.20.255.100"         },
+        {"255.255.255.255:1",                           "255.255.255.255"      },
+        {"10.9.99.101:1",                               "10.9.99.101"          },
+        {"[::]:1",                                      "IPv6:::"              },
+        {"[::1]:1",                                     "IPv6:::1"             },
+        {"[::ffff:192.0.2.1]:1",                        "IPv6:::ffff:192.0.2.1"},
+        {"[fe80::1]:1",                                 "IPv6:fe80::1"         },
+        {"[1111:2222:3333:4444:5555:6666:7777:8888]:1",
+         "IPv6:1111:2222:3333:4444:5555:6666:7777:8888"                        },
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char out[STAMP_PEER_LEN];
+        memset(out, 'x', sizeof(out));
+        union address_any peer = peer_of(cases[i].address);
+        assert_int_equal(stamp_peer(&peer, out), strlen(cases[i].text));
+        assert_string_equal(out, cases[i].text);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(dates), /* first: at its very beginning nothing is kept */
+        cmocka_unit_test(forms),   cmocka_unit_test(hostile_helo), cmocka_unit_test(utf8_helo),
+        cmocka_unit_test(longest), cmocka_unit_test(peers),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
