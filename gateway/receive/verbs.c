@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { COMMAND_LEN_MAX = 512 /* CR LF included (RFC 5321 4.5.3.1.4) */ };
+enum { COMMAND_MAX = 512 /* CR LF included (RFC 5321 4.5.3.1.4) */ };
 
 /* A command's function returns its reply, or REPLY_NONE when it has said it itself. */
 typedef enum reply command_function(struct session *session, const struct command *command);
@@ -155,7 +155,7 @@ static enum reply do_quit(struct session *session, const struct command *command
     return REPLY_NONE;
 }
 
-static enum reply do_not_offered(struct session *session, const struct command *command)
+static enum reply do_missing(struct session *session, const struct command *command)
 {
     (void)session;
     (void)command;
@@ -183,24 +183,26 @@ struct rule {
     command_function *proceed;
 };
 
+/* clang-format off */
 static const struct rule rules[VERB_COUNT] = {
-  /*                 allowed in                   behind it     line          proceed */
-    [VERB_HELO] = {IN_ANY,              GROUP_LAST, COMMAND_LEN_MAX, do_helo       }, /* RFC 5321 4.1.1.1 */
-    [VERB_EHLO] = {IN_ANY,              GROUP_LAST, COMMAND_LEN_MAX, do_helo       }, /* RFC 5321 4.1.1.1 */
-    [VERB_MAIL] = {IN(READY),           GROUP_ANY,  LIMIT_LINE,      do_mail       }, /* RFC 5321 4.1.1.2 */
-    [VERB_RCPT] = {IN(MAIL) | IN(RCPT), GROUP_ANY,  LIMIT_LINE,      do_rcpt       }, /* RFC 5321 4.1.1.3 */
-    [VERB_DATA] = {IN(RCPT),            GROUP_LAST, COMMAND_LEN_MAX, do_data       }, /* RFC 5321 4.1.1.4 */
-    [VERB_BDAT] = {IN_ANY,              GROUP_ANY,  COMMAND_LEN_MAX, do_bdat       }, /* RFC 3030 2 */
-    [VERB_RSET] = {IN_ANY,              GROUP_ANY,  COMMAND_LEN_MAX, do_rset       }, /* RFC 5321 4.1.1.5 */
-    [VERB_VRFY] = {IN_ANY,              GROUP_ANY,  COMMAND_LEN_MAX, do_vrfy       }, /* RFC 5321 4.1.1.6 */
-    [VERB_EXPN] = {IN_ANY,              GROUP_ANY,  COMMAND_LEN_MAX, do_not_offered}, /* RFC 5321 4.1.1.7 */
-    [VERB_HELP] = {IN_ANY,              GROUP_ANY,  COMMAND_LEN_MAX, do_help       }, /* RFC 5321 4.1.1.8 */
-    [VERB_NOOP] = {IN_ANY,              GROUP_ANY,  COMMAND_LEN_MAX, do_noop       }, /* RFC 5321 4.1.1.9 */
-    [VERB_QUIT] = {IN_ANY,              GROUP_ANY,  COMMAND_LEN_MAX, do_quit       }, /* RFC 5321 4.1.1.10 */
-    [VERB_STARTTLS] = {IN_ANY,              GROUP_LAST, COMMAND_LEN_MAX, do_not_offered}, /* RFC 3207 */
-    [VERB_AUTH] = {IN_ANY,              GROUP_LAST, LIMIT_LINE,      do_not_offered}, /* RFC 4954 */
-    [VERB_FOREIGN] = {IN_ANY,              GROUP_ANY,  LIMIT_LINE,      do_foreign    },
+    /*                 allowed in           behind it   line         proceed       RFC */
+    [VERB_HELO]     = {IN_ANY,              GROUP_LAST, COMMAND_MAX, do_helo},    /* 5321 4.1.1.1 */
+    [VERB_EHLO]     = {IN_ANY,              GROUP_LAST, COMMAND_MAX, do_helo},    /* 5321 4.1.1.1 */
+    [VERB_MAIL]     = {IN(READY),           GROUP_ANY,  LIMIT_LINE,  do_mail},    /* 5321 4.1.1.2 */
+    [VERB_RCPT]     = {IN(MAIL) | IN(RCPT), GROUP_ANY,  LIMIT_LINE,  do_rcpt},    /* 5321 4.1.1.3 */
+    [VERB_DATA]     = {IN(RCPT),            GROUP_LAST, COMMAND_MAX, do_data},    /* 5321 4.1.1.4 */
+    [VERB_BDAT]     = {IN_ANY,              GROUP_ANY,  COMMAND_MAX, do_bdat},    /* 3030 2 */
+    [VERB_RSET]     = {IN_ANY,              GROUP_ANY,  COMMAND_MAX, do_rset},    /* 5321 4.1.1.5 */
+    [VERB_VRFY]     = {IN_ANY,              GROUP_ANY,  COMMAND_MAX, do_vrfy},    /* 5321 4.1.1.6 */
+    [VERB_EXPN]     = {IN_ANY,              GROUP_ANY,  COMMAND_MAX, do_missing}, /* 5321 4.1.1.7 */
+    [VERB_HELP]     = {IN_ANY,              GROUP_ANY,  COMMAND_MAX, do_help},    /* 5321 4.1.1.8 */
+    [VERB_NOOP]     = {IN_ANY,              GROUP_ANY,  COMMAND_MAX, do_noop},    /* 5321 4.1.1.9 */
+    [VERB_QUIT]     = {IN_ANY,              GROUP_ANY,  COMMAND_MAX, do_quit},    /* 5321 4.1.1.10 */
+    [VERB_STARTTLS] = {IN_ANY,              GROUP_LAST, COMMAND_MAX, do_missing}, /* 3207 */
+    [VERB_AUTH]     = {IN_ANY,              GROUP_LAST, LIMIT_LINE,  do_missing}, /* 4954 */
+    [VERB_FOREIGN]  = {IN_ANY,              GROUP_ANY,  LIMIT_LINE,  do_foreign},
 };
+/* clang-format on */
 
 /* wrong_order names what is missing, for a command that the table refuses now (503). */
 static enum reply wrong_order(const struct session *session, enum verb verb)

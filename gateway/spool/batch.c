@@ -72,7 +72,7 @@ uint64_t batch_gather(struct batch *batch, struct staging *const *rings, uint32_
         room = BATCH_MAX;
     struct staging *oversized = NULL;
     uint32_t oversized_port = 0;
-    for (uint32_t i = 0; i < count && batch->octets < room; i++) {
+    for (uint32_t i = 0; i < count && (batch->octets < room || batch->octets == 0); i++) {
         uint32_t port = (batch->first_port + i) % count;
         struct staging *staging = rings[port];
         uint64_t begin = atomic_load_explicit(&staging->taken, memory_order_relaxed);

@@ -91,6 +91,8 @@ static void *run(void *argument)
         preparer_work(preparer);
         bell_wait(&preparer->bell, PREPARER_RETRY_US);
     }
+    /* What the next start must know. */
+    name_poisoned(preparer);
     return NULL;
 }
 

@@ -122,7 +122,7 @@ class Damage(unittest.TestCase):
         with self.gateway.client() as client:
             client.hello()
             for number in range(self.COUNT):
-                text = make(f"m{number}", 3000, chance)
+                text = make(f"m{number}", 3000 if number < self.COUNT - 1 else 20000, chance)
                 reply = client.transfer(text, f"m{number}@client.example", ["load@example.org"])
                 self.assertEqual(reply.code, 250)
         self.gateway.kill()
@@ -164,16 +164,25 @@ class Damage(unittest.TestCase):
         self.assertEqual(self.recover(self.all), [])
 
     def test_torn_last_batch(self):
-        """The crash came while the last batch was written: cut off, quietly."""
+        """The crash came while the last batch was written, in whatever order its blocks reached the
+        disk: cut off, quietly, and quiet at the start after that, too."""
         last = max(record[3] for record in self.segment.records)
         torn = [record for record in self.segment.records if record[3] == last]
         start, end = min(record[0] for record in torn), torn[0][5]
         lost = {record[4] for record in torn if record[1] == COMMIT}
-        self.segment.data[start:end] = bytes(end - start)
-        self.segment.write()
         names = {f"m{number}" for number in range(self.COUNT)
                  if self.find_id(number) not in lost}
-        self.assertEqual(self.recover(names), [])
+        self.assertEqual(len(names), self.COUNT - 1)
+        self.assertGreaterEqual(end - start, 3 * BLOCK)
+        good = bytes(self.segment.data)
+        for first, after in ((start, end), (start, start + BLOCK), (start, end - BLOCK),
+                             (start + BLOCK, end), (end - BLOCK, end),
+                             (start + BLOCK, start + 2 * BLOCK)):
+            with self.subTest(blocks=((first - start) // BLOCK, (after - start) // BLOCK)):
+                self.segment.data[first:after] = bytes(after - first)
+                self.segment.write()
+                self.assertEqual(self.recover_copy(names, again=True), [])
+                self.segment.data[:] = good
 
     def find_id(self, number):
         marker = f"X-Load-Id: m{number}\r\n".encode()
@@ -208,14 +217,22 @@ class Damage(unittest.TestCase):
                 self.assertTrue(errors, "damage must be reported")
                 self.segment.data[:] = good
 
-    def recover_copy(self, expected):
+    def recover_copy(self, expected, check_spool=None, again=False):
         """recover() without wearing out the spool of this test: on a copy."""
         copy = Gateway(settings={"spool.segment_size": '"40M"'})
         self.addCleanup(copy.close)
         shutil.copytree(self.gateway.spool, copy.spool)
         original, self.gateway = self.gateway, copy
         try:
-            return self.recover(expected)
+            errors = self.recover(expected)
+            if check_spool:
+                check_spool(copy.spool)
+            if again:
+                copy.start()
+                copy.stop()
+                self.assertEqual([line for line in copy.log_lines() if line["level"] == "error"], [],
+                                 "what was cut once must not look like damage later")
+            return errors
         finally:
             self.gateway = original
             copy.close()
@@ -232,30 +249,36 @@ class Damage(unittest.TestCase):
         self.assertTrue(errors, "damage must be reported")
 
     def test_damaged_segment_header(self):
-        """Reported, left alone, and good again once it is restored."""
-        good = bytes(self.segment.data)
-        self.segment.data[20] ^= 0x40
-        self.segment.write()
-        bad = bytes(self.segment.data)
-        errors = self.recover(set())
-        self.assertTrue(errors, "damage must be reported")
-        with open(self.segment.path, "rb") as file:
-            self.assertEqual(file.read(), bad, "not touched")
-        self.segment.data[:] = good
-        self.segment.write()
-        self.recover(self.all)
+        """Reported; its records prove themselves; what was in it stays for people to look at."""
+        for at in (0, 20, 32, 40, 52):
+            with self.subTest(at=at):
+                good = bytes(self.segment.data)
+                self.segment.data[at] ^= 0x40
+                self.segment.write()
+                bad = bytes(self.segment.data)
+                errors = self.recover_copy(self.all, self.keeps(bad))
+                self.assertTrue(errors, "damage must be reported")
+                self.segment.data[:] = good
+
+    def keeps(self, data):
+        """A check for recover_copy: the damaged file is still there, perhaps under another name."""
+        def check_spool(spool):
+            number = os.path.basename(self.segment.path).split(".")[0]
+            names = [name for name in os.listdir(spool) if name.startswith(number)]
+            self.assertEqual(len(names), 1, os.listdir(spool))
+            with open(os.path.join(spool, names[0]), "rb") as file:
+                self.assertEqual(file.read(), data, "not touched")
+
+        return check_spool
 
     def test_truncated_segment(self):
-        good = bytes(self.segment.data)
+        """What is before the cut arrives; the rest is gone, and that is said."""
         cut = self.find(10, BODY)[0] + 100
         del self.segment.data[cut:]
         self.segment.write()
-        errors = self.recover(set())
+        errors = self.recover_copy({f"m{number}" for number in range(10)},
+                                   self.keeps(bytes(self.segment.data)))
         self.assertTrue(errors, "damage must be reported")
-        self.assertEqual(os.path.getsize(self.segment.path), cut, "not touched")
-        self.segment.data[:] = good
-        self.segment.write()
-        self.recover(self.all)
 
     def test_spool_files_of_others(self):
         """Names that are not ours stay."""

@@ -170,20 +170,39 @@ void help_close(struct help *help)
     help->spool = NULL;
 }
 
-static void copy_file(const char *from, const char *to)
+/* False: the file is not there any more under that name. */
+static bool copy_file(const char *from, const char *to)
 {
     static char block[256 * 1024];
     int in = open(from, O_RDONLY | O_CLOEXEC);
-    /* The spool may have renamed or removed it since: then a crash would not have found it either.
-     */
     if (in < 0)
-        return;
-    int out = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        return false;
+    int out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     CHECK(out >= 0);
     for (ssize_t len = read(in, block, sizeof block); len > 0; len = read(in, block, sizeof block))
         CHECK(write(out, block, (size_t)len) == len);
     close(in);
     close(out);
+    return true;
+}
+
+/* False when a file changed its name meanwhile: a crash would have found it under one of them. */
+static bool copy_directory(const char *from_path, const char *to_path)
+{
+    bool whole = true;
+    DIR *directory = opendir(from_path);
+    CHECK(directory != NULL);
+    for (struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory)) {
+        char from[512];
+        char to[512];
+        if (entry->d_name[0] == '.')
+            continue;
+        snprintf(from, sizeof from, "%s/%s", from_path, entry->d_name);
+        snprintf(to, sizeof to, "%s/%s", to_path, entry->d_name);
+        whole &= copy_file(from, to);
+    }
+    closedir(directory);
+    return whole;
 }
 
 void help_crash(struct help *help)
@@ -191,18 +210,10 @@ void help_crash(struct help *help)
     char old[sizeof help->path];
     memcpy(old, help->path, sizeof old);
     make_directory(help);
-    DIR *directory = opendir(old);
-    CHECK(directory != NULL);
-    for (struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory)) {
-        char from[512];
-        char to[512];
-        if (entry->d_name[0] == '.')
-            continue;
-        snprintf(from, sizeof from, "%s/%s", old, entry->d_name);
-        snprintf(to, sizeof to, "%s/%s", help->path, entry->d_name);
-        copy_file(from, to);
+    while (!copy_directory(old, help->path)) {
+        remove_directory(help->path);
+        make_directory(help);
     }
-    closedir(directory);
     help_close(help);
     remove_directory(old);
 }

@@ -518,24 +518,41 @@ static void a_reload_knows_what_needs_a_restart(void **state)
     struct config *same =
         load_good(NEEDED "log { level = debug } limits { connections = 5 }\n"
                          "domain \"b.example\" { recipients = \"*\" deliver = \"discard:\" }");
-    struct config *other = load_good("hostname = \"other.example\" workers = 48 io { features = "
-                                     "baseline buffers = 2 buffer_size = 1k}\n"
-                                     "listener \"mx\" { address = {\"127.0.0.1:26\"} }\n" DOMAIN
-                                     "spool { path = x segment_size = 128M sync = none "
-                                     "staging_size = 16M } queue { retry_min = 5 }");
+    struct config *other =
+        load_good("hostname = \"other.example\" workers = 48 io { features = "
+                  "baseline buffers = 2 buffer_size = 1k}\n"
+                  "listener \"mx\" { address = {\"127.0.0.1:26\"} }\n" DOMAIN
+                  "spool { path = x segment_size = 128M sync = none "
+                  "staging_size = 16M } queue { retry_min = 5 retry_max = 6 lifetime = 7 }\n"
+                  "limits { connections = 50001 }");
     FILE *out = open_memstream(&said, &size);
     assert_int_equal(config_restart_needed(running, same, out), 0);
     fflush(out);
     assert_string_equal(said, "");
-    assert_int_equal(config_restart_needed(running, other, out), 11);
+    assert_int_equal(config_restart_needed(running, other, out), 14);
     fclose(out);
     static const char *const words[] = {
-        "hostname is",           "workers is",    "listener is",      "spool.path is",
-        "spool.segment_size is", "spool.sync ",   "spool.staging_",   "queue is",
-        "io.features is",        "io.buffers is", "io.buffer_size is"};
-    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
-        assert_non_null(strstr(said, words[i]));
+        "hostname",        "workers",         "listener",           "limits.connections",
+        "spool.path",      "spool.sync",      "spool.segment_size", "spool.staging_size",
+        "queue.retry_min", "queue.retry_max", "queue.lifetime",     "io.features",
+        "io.buffers",      "io.buffer_size"};
+    char line[128];
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        snprintf(line, sizeof(line), "%s is new in the configuration", words[i]);
+        assert_non_null(strstr(said, line));
+    }
     free(said);
+    config_free(running);
+
+    /* The kernel had a port to choose. */
+    running =
+        load_good(DOMAIN "hostname = a listener b { address = {\"[::1]:0\", \"127.0.0.1:0\"} }");
+    running->listeners[0].address.v6.sin6_port = 1234;
+    running->listeners[1].address.v4.sin_port = 1235;
+    struct config *again =
+        load_good(DOMAIN "hostname = a listener b { address = {\"[::1]:0\", \"127.0.0.1:0\"} }");
+    assert_int_equal(config_restart_needed(running, again, stderr), 0);
+    config_free(again);
     config_free(running);
     config_free(same);
     config_free(other);
