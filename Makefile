@@ -231,13 +231,13 @@ check-neon:
 			-o build/neon/$$(basename $$source .c).o $$source || exit 1; done; \
 	echo "  NEON  $$(ls build/neon | wc -l) files compiled"
 
-INSTALLED := $(filter-out ringmx ringmx-null ringmx-bench-%,$(NAMES))
+INSTALLED := $(filter-out ringmx ringmx-bench-%,$(NAMES))
 DOC := $(DESTDIR)$(PREFIX)/share/doc/ringmx
 install: programs
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/sbin $(BIN)/ringmx
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(INSTALLED:%=$(BIN)/%)
 	install -D -m 644 -t $(DOC) README.md LICENSE docs/example.conf
-	@for page in $(wildcard docs/*.[1-8]); do \
+	@for page in $(wildcard docs/man/*.[1-8]); do \
 		install -v -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} $$page; done
 
 clean:

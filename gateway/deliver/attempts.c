@@ -316,6 +316,7 @@ static void commit(struct attempts *attempts)
             failed(attempts, attempt, mailbox, "maildir", result.step, result.error);
     }
     attempts->file_count = 0;
+    ledger_hurry(attempts->options.ledger);
 }
 
 static void finish_all(struct attempts *attempts)

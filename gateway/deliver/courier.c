@@ -77,9 +77,11 @@ struct courier *courier_new(const struct courier_options *options)
     courier->routes = options->routes;
     courier->discard_only = routes_discard_only(options->routes);
     courier->log = log_port_new(options->log, "courier");
+    uint64_t retry_min_s = options->retry_min_s > 0 ? options->retry_min_s : 1;
+    uint64_t retry_max_s = options->retry_max_s > retry_min_s ? options->retry_max_s : retry_min_s;
     courier->queue = queue_new(&(struct queue_options){
-        .retry_min_us = options->retry_min_s * 1000000ull,
-        .retry_max_us = options->retry_max_s * 1000000ull,
+        .retry_min_us = retry_min_s * 1000000,
+        .retry_max_us = retry_max_s * 1000000,
         .seed = clock_wall_us(),
     });
     if (courier->queue == NULL || courier->log == NULL) {

@@ -34,6 +34,7 @@ struct ledger {
     uint64_t waiting_since_us;   /* [staged, tail) */
     uint64_t not_before_us;      /* after a failure */
     uint64_t failed;
+    bool hurry;
     uint32_t sent_head, sent_tail;
     struct sent sent[RECORDS];
     struct item items[LEDGER_ITEMS];
@@ -77,6 +78,22 @@ void ledger_finish(struct ledger *ledger, const struct spool_message *message, u
     item->finished = true;
 }
 
+void ledger_hurry(struct ledger *ledger)
+{
+    ledger->hurry = true;
+}
+
+/* release lets a finished message go. On a full disk that happens before its outcome is written:
+ * only a segment that is given up makes room for that. The outcome itself is still owed; a crash
+ * before it is durable means a second delivery, as at-least-once allows. */
+static void release(struct ledger *ledger, struct item *item)
+{
+    struct record_done done = done_of(item);
+    spool_release(ledger->spool, &item->message);
+    item->done = done;
+    item->finished = false;
+}
+
 bool ledger_settle(struct ledger *ledger, uint64_t now_us)
 {
     uint64_t settled = staging_settled(ledger->staging);
@@ -94,11 +111,11 @@ bool ledger_settle(struct ledger *ledger, uint64_t now_us)
             ledger->not_before_us = now_us + RETRY_US;
         }
         for (uint32_t i = 0; i < sent->count; i++) {
-            const struct item *item = &ledger->items[ledger->head++ % LEDGER_ITEMS];
+            struct item item = ledger->items[ledger->head++ % LEDGER_ITEMS];
+            if (item.finished && outcome != STAGING_FAILED)
+                release(ledger, &item);
             if (outcome != STAGING_DURABLE)
-                ledger->items[ledger->tail++ % LEDGER_ITEMS] = *item;
-            else if (item->finished)
-                spool_release(ledger->spool, &item->message);
+                ledger->items[ledger->tail++ % LEDGER_ITEMS] = item;
         }
     }
     staging_acknowledge(ledger->staging, settled);
@@ -109,6 +126,7 @@ void ledger_write(struct ledger *ledger, uint64_t now_us, bool all)
 {
     if (ledger->staged == ledger->tail || now_us < ledger_next_us(ledger, all))
         return;
+    ledger->hurry = false;
     while (ledger->staged != ledger->tail) {
         uint64_t waiting = ledger->tail - ledger->staged;
         uint32_t count = waiting < RECORD_DONES ? (uint32_t)waiting : RECORD_DONES;
@@ -135,7 +153,7 @@ uint64_t ledger_next_us(const struct ledger *ledger, bool all)
 
     if (waiting == 0)
         return UINT64_MAX;
-    if (all || waiting >= LEDGER_GROUP)
+    if (all || ledger->hurry || waiting >= LEDGER_GROUP)
         due_us = 0;
     return due_us > ledger->not_before_us ? due_us : ledger->not_before_us;
 }

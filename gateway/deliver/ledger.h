@@ -35,6 +35,10 @@ size_t ledger_room(const struct ledger *ledger);
 void ledger_note(struct ledger *ledger, const struct record_done *done, uint64_t now_us);
 void ledger_finish(struct ledger *ledger, const struct spool_message *message, uint64_t now_us);
 
+/* ledger_hurry: what has been noted shall not wait for company. For deliveries that people would
+ * notice twice. */
+void ledger_hurry(struct ledger *ledger);
+
 /* ledger_settle asks what became of the records, releases what is finished, and queues again what
  * failed. True when something happened. */
 bool ledger_settle(struct ledger *ledger, uint64_t now_us);

@@ -184,17 +184,10 @@ static void seal_commit(const struct sealing *at)
     batch->arrivals[batch->arrival_count++] = message;
 }
 
-/* True when the place lies in this batch. */
-static bool place_inside(const struct batch *batch, uint64_t generation, uint32_t offset)
-{
-    return generation == batch->generation && offset >= batch->offset &&
-           offset - batch->offset < batch->octets;
-}
-
 /* Ends an open message without COMMIT. */
 static void drop(struct batch *batch, struct pending *pending)
 {
-    if (place_inside(batch, pending->first_generation, pending->first_offset))
+    if (batch_contains(batch, pending->first_generation, pending->first_offset))
         batch->opened--;
     else
         batch->dropped(batch->user, pending->first_generation);
@@ -260,7 +253,7 @@ void batch_seal(struct batch *batch, uint64_t generation, uint64_t offset, uint6
     }
     for (size_t i = 0; i < batch->arrival_count; i++) {
         const struct spool_message *message = &batch->arrivals[i];
-        if (place_inside(batch, message->first_generation, message->first_offset))
+        if (batch_contains(batch, message->first_generation, message->first_offset))
             batch->opened_octets += message->text_len;
     }
 }
@@ -269,7 +262,7 @@ void batch_seal(struct batch *batch, uint64_t generation, uint64_t offset, uint6
 static void move_place(const struct batch *old, const struct batch *new, uint64_t *generation,
                        uint32_t *offset)
 {
-    if (place_inside(old, *generation, *offset)) {
+    if (batch_contains(old, *generation, *offset)) {
         *generation = new->generation;
         *offset = (uint32_t)(*offset - old->offset + new->offset);
     }
@@ -307,6 +300,12 @@ void batch_move(struct batch *batch, uint64_t generation, uint64_t offset, uint6
     }
 }
 
+bool batch_contains(const struct batch *batch, uint64_t generation, uint32_t offset)
+{
+    return generation == batch->generation && offset >= batch->offset &&
+           offset - batch->offset < batch->octets;
+}
+
 int batch_parts(const struct batch *batch, struct iovec parts[LIMIT_PORTS])
 {
     for (uint32_t i = 0; i < batch->stretch_count; i++) {
@@ -333,7 +332,7 @@ void batch_fail(struct batch *batch, enum staging_outcome outcome)
     uint32_t before = 0;
     for (struct pending *pending = pending_next(&batch->pending, &cursor); pending != NULL;
          pending = pending_next(&batch->pending, &cursor)) {
-        if (place_inside(batch, pending->last_generation, pending->last_offset)) {
+        if (batch_contains(batch, pending->last_generation, pending->last_offset)) {
             drop(batch, pending);
             cursor = before;
         }
@@ -341,7 +340,7 @@ void batch_fail(struct batch *batch, enum staging_outcome outcome)
     }
     for (size_t i = 0; i < batch->arrival_count; i++) {
         const struct spool_message *message = &batch->arrivals[i];
-        if (!place_inside(batch, message->first_generation, message->first_offset))
+        if (!batch_contains(batch, message->first_generation, message->first_offset))
             batch->dropped(batch->user, message->first_generation);
     }
     batch->arrival_count = 0;

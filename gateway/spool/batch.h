@@ -67,6 +67,9 @@ void batch_seal(struct batch *batch, uint64_t generation, uint64_t offset, uint6
 /* batch_move seals the batch again for another place. */
 void batch_move(struct batch *batch, uint64_t generation, uint64_t offset, uint64_t sequence);
 
+/* batch_contains is true when a place lies in the sealed batch. */
+bool batch_contains(const struct batch *batch, uint64_t generation, uint32_t offset);
+
 /* batch_parts fills `parts` with the memory to be written and returns how many there are. */
 int batch_parts(const struct batch *batch, struct iovec parts[LIMIT_PORTS]);
 

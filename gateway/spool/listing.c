@@ -80,6 +80,14 @@ static bool refuse(const struct reading *reading, const char *what, const char *
     return false;
 }
 
+/* The same for a system call that failed. */
+static bool refuse_call(const struct reading *reading, const char *what, const char *name)
+{
+    snprintf(reading->error, reading->error_size, "spool: can't %s%s: %s", what, name,
+             strerror(errno));
+    return false;
+}
+
 static bool add_file(const struct reading *reading, struct segment *segment, uint64_t limit)
 {
     struct listing *listing = reading->listing;
@@ -119,15 +127,15 @@ static bool check_header(struct reading *reading, struct segment *segment, const
         if (memcmp(reading->volume->uuid, uuid, sizeof uuid) != 0)
             return refuse(reading, "segment ", text, " belongs to another spool");
     }
-    bool renamed = header == SEGMENT_HEADER_GOOD && segment->generation != generation;
+    if (header == SEGMENT_HEADER_GOOD && segment->generation != generation)
+        return refuse(reading, "segment ", text,
+                      " carries the header of another generation: it was renamed");
     bool short_file = header == SEGMENT_HEADER_GOOD && segment->size > file_size;
     segment->generation = generation;
     if (header != SEGMENT_HEADER_GOOD || segment->size > file_size)
         segment->size = file_size;
     if (header != SEGMENT_HEADER_GOOD)
         complain(reading, segment, "the header block is damaged");
-    if (renamed)
-        complain(reading, segment, "the header block is of another generation than the name");
     if (short_file)
         complain(reading, segment, "the file is shorter than it was made");
     return true;
@@ -139,12 +147,13 @@ static bool open_segment(struct reading *reading, const struct name *name, const
     struct stat status;
     int descriptor = openat(volume->directory, text, segment_open_flags(volume));
     if (descriptor < 0)
-        return refuse(reading, "can't open segment ", text, "");
+        return refuse_call(reading, "open segment ", text);
     struct segment *segment = calloc(1, sizeof *segment);
     if (segment == NULL || fstat(descriptor, &status) != 0) {
+        refuse_call(reading, "read segment ", text);
         free(segment);
         close(descriptor);
-        return refuse(reading, "can't read segment ", text, "");
+        return false;
     }
     segment->descriptor = descriptor;
     uint64_t file_size = (uint64_t)status.st_size & ~(uint64_t)(LIMIT_BLOCK - 1);
@@ -176,7 +185,7 @@ static bool read_entry(struct reading *reading, const char *text)
         return true;
     if (name.kind == NAME_PREPARING)
         return unlinkat(reading->volume->directory, text, 0) == 0 ||
-               refuse(reading, "can't remove ", text, "");
+               refuse_call(reading, "remove ", text);
     return open_segment(reading, &name, text);
 }
 
@@ -197,7 +206,7 @@ bool listing_read(struct listing *listing, struct volume *volume, bool uuid_know
     if (directory == NULL) {
         if (descriptor >= 0)
             close(descriptor);
-        return refuse(&reading, "can't list the directory: ", strerror(errno), "");
+        return refuse_call(&reading, "list the directory", "");
     }
     bool good = true;
     errno = 0;
@@ -207,7 +216,7 @@ bool listing_read(struct listing *listing, struct volume *volume, bool uuid_know
         errno = 0;
     }
     if (good && errno != 0)
-        good = refuse(&reading, "can't list the directory: ", strerror(errno), "");
+        good = refuse_call(&reading, "list the directory", "");
     closedir(directory);
     if (listing->count != 0)
         qsort(listing->files, listing->count, sizeof *listing->files, compare);

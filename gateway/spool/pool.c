@@ -219,6 +219,13 @@ void pool_release(struct pool *pool, uint64_t generation, uint64_t octets)
         bell_ring(pool->preparer);
 }
 
+void pool_close(struct pool *pool, struct segment *segment)
+{
+    atomic_store(&segment->closed, true);
+    /* Its messages may have gone already, with nobody to tell the preparer. */
+    bell_ring(pool->preparer);
+}
+
 void pool_poison(struct pool *pool, struct segment *segment, uint64_t trusted_end)
 {
     pthread_mutex_lock(&pool->mutex);

@@ -87,6 +87,9 @@ struct segment *pool_find(const struct pool *pool, uint64_t generation);
 void pool_hold(struct pool *pool, uint64_t generation, uint64_t count, uint64_t octets);
 void pool_release(struct pool *pool, uint64_t generation, uint64_t octets);
 
+/* pool_close says that a segment is full: it may die from now on. */
+void pool_close(struct pool *pool, struct segment *segment);
+
 /* pool_poison closes a segment for ever: what lies from `trusted_end` on is not believed. */
 void pool_poison(struct pool *pool, struct segment *segment, uint64_t trusted_end);
 

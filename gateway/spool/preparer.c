@@ -64,9 +64,8 @@ static void report(struct preparer *preparer, int error)
         log_message(preparer->log, LOG_INFO, "spool.prepare", "segments can be prepared again");
 }
 
-int preparer_work(struct preparer *preparer)
+static void recycle_dead(struct preparer *preparer)
 {
-    name_poisoned(preparer);
     /* Bounded by the segments that are dead at once. */
     for (struct segment *dead = pool_take_dead(preparer->pool); dead != NULL;
          dead = pool_take_dead(preparer->pool)) {
@@ -75,11 +74,19 @@ int preparer_work(struct preparer *preparer)
         if (wanted)
             report(preparer, error);
     }
+}
+
+int preparer_work(struct preparer *preparer)
+{
     int error = 0;
-    /* Bounded by POOL_READY: each step adds one, or ends it. */
+    name_poisoned(preparer);
+    recycle_dead(preparer);
+    /* A busy writer may take them as fast as they are made: each time, what died meanwhile goes
+     * first. */
     while (error == 0 && pool_wanting(preparer->pool)) {
         error = create(preparer);
         report(preparer, error);
+        recycle_dead(preparer);
     }
     return error;
 }
@@ -87,6 +94,7 @@ int preparer_work(struct preparer *preparer)
 static void *run(void *argument)
 {
     struct preparer *preparer = argument;
+    pthread_setname_np(pthread_self(), "preparer");
     while (!atomic_load(&preparer->stopping)) {
         preparer_work(preparer);
         bell_wait(&preparer->bell, PREPARER_RETRY_US);

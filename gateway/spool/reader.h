@@ -56,8 +56,8 @@ void spool_read_close(struct spool_reader *reader);
  * attempt (0: none). 0: staged; the message arrives again through spool_arrivals, with the same id,
  * when the copy is durable, and the consumer then releases the old struct; an outcome
  * STAGING_FAILED means that nothing has changed. DONE records for it must not be staged between
- * this call and that arrival. -EAGAIN: no room now; -EBADMSG and others of spool_read: it can't be
- * copied. */
+ * this call and that arrival. -EAGAIN: no room now; -EFBIG: longer than half a ring, it must stay
+ * where it is; -EBADMSG and others of spool_read: it can't be copied. */
 int spool_relocate(struct spool *spool, struct staging *staging,
                    const struct spool_message *message, const uint8_t *done,
                    uint64_t next_attempt_s) __attribute__((warn_unused_result));

@@ -25,6 +25,7 @@ struct recovery {
     uint64_t highest;          /* sequence of the last batch of all */
     uint64_t previous_highest; /* of the segment before the one that is walked */
     uint64_t message_id_max;
+    uint64_t log_end; /* where the log ends in the segment that was walked last; 0: damaged there */
     bool no_memory;
 };
 
@@ -103,6 +104,7 @@ static void cut(const struct walk *walk, uint64_t to, uint64_t sequence)
     if (to > walk->segment->size || to < from + RECORD_HEADER)
         return;
     int error = write_cut(walk, from, to, sequence);
+    walk->recovery->log_end = error == 0 ? to : 0;
     if (error != 0)
         log_message(walk->recovery->log, LOG_WARN, "spool.torn",
                     "segment %016" PRIx64 " can't be written: %s", walk->segment->generation,
@@ -274,12 +276,16 @@ static void walk_segment(struct recovery *recovery, const struct listing_file *f
     uint64_t unreadable = recovery->scan.unreadable;
     scan_begin(&recovery->scan, file->segment, file->limit);
     bool more = true;
+    recovery->log_end = 0;
     while (more) {
         switch (scan_next(&recovery->scan, &item)) {
         case SCAN_RECORD: take_record(&walk); break;
         case SCAN_PAYLOAD_DAMAGED: more = judge_payload(&walk); break;
         case SCAN_GAP: more = judge_gap(&walk); break;
-        case SCAN_END: more = false; break;
+        case SCAN_END:
+            recovery->log_end = item.offset;
+            more = false;
+            break;
         }
     }
     if (recovery->scan.unreadable != unreadable) {
@@ -313,9 +319,16 @@ static bool fill_pool(struct recovery *recovery, size_t written)
     struct spool *spool = recovery->spool;
     struct listing *listing = &recovery->listing;
     for (size_t i = 0; i < written; i++) {
-        if (!pool_add(&spool->pool, listing->files[i].segment))
+        struct segment *segment = listing->files[i].segment;
+        segment->end = segment->size;
+        if (!pool_add(&spool->pool, segment))
             return false;
         listing->files[i].segment = NULL;
+        if (i + 1 == written && recovery->log_end != 0 && !segment->damaged &&
+            !atomic_load(&segment->poisoned)) {
+            segment->end = recovery->log_end;
+            spool->last = segment;
+        }
     }
     for (size_t i = written; i < listing->count; i++) {
         struct segment *segment = listing->files[i].segment;

@@ -89,6 +89,8 @@ int spool_relocate(struct spool *spool, struct staging *staging,
     struct envelope envelope;
     struct relocation copy = {.staging = staging, .message_id = message->message_id};
     int error = spool_read(spool, message, &reader, &envelope);
+    if (error == 0 && size_of(&reader, message) > staging->size / 2)
+        error = -EFBIG;
     if (error == 0 && staging_room(staging) < size_of(&reader, message))
         error = -EAGAIN;
     if (error == 0)

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -129,6 +130,19 @@ static enum spool_sync choose_sync(struct spool *spool, enum spool_sync wanted)
     return probe_sync(&spool->volume, pool_peek_ready(&spool->pool), spool->shared_log);
 }
 
+/* On a full disk there may be no fresh segment, and without one no DONE record could be written, so
+ * that nothing would ever be recycled: then the log goes on in its last segment. */
+static void resume(struct spool *spool)
+{
+    uint64_t room = 0;
+    if (pool_peek_ready(&spool->pool) == NULL && spool->last != NULL) {
+        atomic_store(&spool->last->closed, false);
+        spool->writer.active = spool->last;
+        room = spool->last->size - spool->last->end;
+    }
+    pool_report(&spool->pool, room, false);
+}
+
 struct spool *spool_open(const struct spool_options *options, spool_recovered_callback *recovered,
                          void *user, char *error, size_t error_size)
 {
@@ -159,7 +173,7 @@ struct spool *spool_open(const struct spool_options *options, spool_recovered_ca
     spool->writer.batch.salt = spool->volume.salt;
     preparer_work(&spool->preparer);
     spool->volume.sync = choose_sync(spool, options->sync);
-    pool_report(&spool->pool, 0, false);
+    resume(spool);
     return spool;
 }
 
@@ -175,9 +189,15 @@ struct staging *spool_port(struct spool *spool, void (*wake)(void *user), void *
 
 int spool_start(struct spool *spool)
 {
+    sigset_t all;
+    sigset_t before;
+    /* Signals are the main thread's. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = preparer_start(&spool->preparer);
     if (error == 0)
         error = writer_start(&spool->writer);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error != 0)
         spool_stop(spool);
     return error;

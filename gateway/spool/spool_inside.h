@@ -20,6 +20,7 @@ struct spool {
 
     /* Found by recovery. */
     uint64_t message_id_min;
+    struct segment *last; /* the log could go on in it; NULL: no */
     _Atomic uint64_t records_damaged, octets_damaged;
 
     /* For threads that read: they share a log port. */

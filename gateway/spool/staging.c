@@ -136,7 +136,7 @@ uint64_t staging_append(struct staging *staging, enum record_kind kind, uint64_t
                                            .part = part};
     staging->head += size;
     staging->reserved = SIZE_MAX;
-    staging->eager |= kind == RECORD_COMMIT || kind == RECORD_DONE;
+    staging->eager |= kind == RECORD_DONE;
     uint64_t end = staging->head;
     if (staging->head - staging->boundary >= LIMIT_GROUP)
         cut(staging);

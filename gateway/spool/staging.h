@@ -38,8 +38,9 @@ uint64_t staging_append(struct staging *staging, enum record_kind kind, uint64_t
 
 /* staging_publish shows appended records to the writer and rings it. Call at the end of a turn.
  * With `urgent` somebody waits for an answer: all is shown, and the writer begins at once. Without,
- * all is shown when there is a COMMIT or DONE among it, and the writer waits up to 20 ms for
- * company; mere text is shown when LIMIT_GROUP octets have come together. */
+ * all is shown when there is a DONE among it, and the writer waits up to 20 ms for company;
+ * anything else is shown when LIMIT_GROUP octets have come together (a COMMIT so waits for the next
+ * urgent call). Each showing costs padding up to a block. */
 void staging_publish(struct staging *staging, bool urgent);
 
 /* staging_unpublished tells whether records were appended that the writer has not been shown. */

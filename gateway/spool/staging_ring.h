@@ -35,7 +35,7 @@ struct staging {
     uint64_t overwriting;      /* what `overwritten` was set to */
     size_t reserved;           /* payload room given out, or SIZE_MAX: none */
     uint32_t mark_asked;       /* marks before this one were asked past */
-    bool eager;                /* something other than text waits to be shown */
+    bool eager;                /* a DONE waits to be shown */
 
     /* Written by the producer, read by the writer and readers. */
     alignas(64) _Atomic uint64_t published; /* the writer may take up to here; on a block */

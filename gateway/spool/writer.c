@@ -110,7 +110,7 @@ static bool gather(struct writer *writer)
         struct segment *fresh = pool_take(writer->pool, true);
         if (fresh != NULL) {
             if (writer->active != NULL)
-                atomic_store(&writer->active->closed, true);
+                pool_close(writer->pool, writer->active);
             writer->active = fresh;
         }
     }
@@ -145,6 +145,8 @@ static void become_broken(struct writer *writer, struct segment *candidate)
     writer->candidate = candidate;
     writer->broken = true;
     writer->retry_us = clock_monotonic_us() + WRITER_RETRY_US;
+    /* The state first: nobody who learns of the failure shall still find the spool open. */
+    pool_report(writer->pool, 0, true);
     log_message(writer->log, LOG_ERROR, "spool.broken",
                 "no segment can be written; mail is refused and writing tried again every second");
 }
@@ -175,7 +177,7 @@ static void batch_done(struct writer *writer)
         pool_hold(writer->pool, active->generation, batch->opened, batch->opened_octets);
     for (size_t i = 0; i < batch->arrival_count; i++) {
         const struct spool_message *message = &batch->arrivals[i];
-        if (message->first_generation != active->generation)
+        if (!batch_contains(batch, message->first_generation, message->first_offset))
             pool_hold(writer->pool, message->first_generation, 0, message->text_len);
     }
     count(&writer->counters.batches, 1);
@@ -262,6 +264,7 @@ static void turn(struct writer *writer)
 static void *run(void *argument)
 {
     struct writer *writer = argument;
+    pthread_setname_np(pthread_self(), "writer");
     if (writer->cpu >= 0) {
         cpu_set_t set;
         CPU_ZERO(&set);

@@ -162,8 +162,8 @@ class Gateway:
         environment.setdefault("ASAN_OPTIONS", "detect_leaks=1:abort_on_error=0")
         environment.setdefault("UBSAN_OPTIONS", "print_stacktrace=1")
         suppressions = os.path.join(ROOT, "tests", "tsan.supp")
-        environment.setdefault("TSAN_OPTIONS", "second_deadlock_stack=1" + (
-            f":suppressions={suppressions}" if os.path.exists(suppressions) else ""))
+        environment["TSAN_OPTIONS"] = "halt_on_error=0:second_deadlock_stack=1" + (
+            f":suppressions={suppressions}" if os.path.exists(suppressions) else "")
 
         def limit():
             if self.files_max:

@@ -1,5 +1,5 @@
-/* Runs a program for which io_uring_setup fails: no_uring ERRNO PROGRAM [ARGUMENT...]. A seccomp filter answers
- * the one system call with the error and lets all others pass. */
+/* Runs a program for which io_uring_setup fails: no_uring ERRNO PROGRAM [ARGUMENT...]. A seccomp
+ * filter answers the one system call with the error and lets all others pass. */
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>

@@ -141,7 +141,8 @@ class Damage(unittest.TestCase):
                     if record[1] == kind and record[4] == body[0][4])
 
     def recover(self, expected):
-        """Starts, waits until the expected ones are there, takes one more, stops. Returns the error lines."""
+        """Starts, waits until the expected ones are there, takes one more, stops. Returns the error
+        lines."""
         self.gateway.start()
         arrivals = Arrivals(self.gateway)
 
@@ -173,6 +174,7 @@ class Damage(unittest.TestCase):
         names = {f"m{number}" for number in range(self.COUNT)
                  if self.find_id(number) not in lost}
         self.assertEqual(len(names), self.COUNT - 1)
+        end_of_text = max(record[0] + RECORD.size + record[2] for record in torn if record[4] in lost)
         self.assertGreaterEqual(end - start, 3 * BLOCK)
         good = bytes(self.segment.data)
         for first, after in ((start, end), (start, start + BLOCK), (start, end - BLOCK),
@@ -181,7 +183,9 @@ class Damage(unittest.TestCase):
             with self.subTest(blocks=((first - start) // BLOCK, (after - start) // BLOCK)):
                 self.segment.data[first:after] = bytes(after - first)
                 self.segment.write()
-                self.assertEqual(self.recover_copy(names, again=True), [])
+                # What lies whole before the tear is kept, COMMIT included.
+                whole = self.all - names if first >= end_of_text else set()
+                self.assertEqual(self.recover_copy(names | whole, again=True), [])
                 self.segment.data[:] = good
 
     def find_id(self, number):

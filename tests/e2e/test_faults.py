@@ -5,8 +5,8 @@ import subprocess
 import time
 import unittest
 
-from harness import PATIENCE_S, Gateway, quote, wait_until
-from load import Arrivals, make
+from harness import FLAVOUR, PATIENCE_S, Gateway, quote, seed, wait_until
+from load import Arrivals, Load, make
 
 MEBIBYTE = 1024 * 1024
 
@@ -214,6 +214,183 @@ class Faults(unittest.TestCase):
         self.gateway.start()
         self.wait_all()
         self.gateway.stop()
+
+    # --- disks that fail -------------------------------------------------------------------------
+
+    def weather(self, *lines):
+        """Writes the control file of fault_preload.c; no line: the weather is fine."""
+        path = os.path.join(self.directory(), "faults")
+        with open(path + ".next", "w", encoding="ascii") as file:
+            file.write("".join(line + "\n" for line in lines))
+        os.rename(path + ".next", path)
+
+    def start_with_faults(self, **settings):
+        if FLAVOUR == "tsan":
+            self.skipTest("skipped: a preloaded library does not go together with ThreadSanitizer")
+        library = os.path.join(self.directory(), "fault.so")
+        source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fault_preload.c")
+        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-D_GNU_SOURCE", "-o", library, source,
+                        "-ldl", "-pthread"], check=True)
+        self.weather()
+        self.gateway.settings.update(settings)
+        self.gateway.environment.update(
+            LD_PRELOAD=library, RINGMX_FAULTS=os.path.join(self.gateway.directory, "faults"),
+            ASAN_OPTIONS="verify_asan_link_order=0:detect_leaks=1")
+        self.gateway.start()
+
+    def one_error(self, sync, *lines):
+        """A single error: nobody outside notices, the segment is poisoned."""
+        self.start_with_faults(**{"spool.sync": sync})
+        with self.gateway.client() as client:
+            client.hello()
+            for number in range(20):
+                if number in (5, 12):
+                    self.weather("# " + str(number), *lines)  # a new content: the counts begin anew
+                self.assertTrue(self.send(client, 5000), self.refusals)
+        self.wait_all()
+        wait_until(lambda: any("poisoned" in line.get("event", "") for line in
+                               self.gateway.log_lines()), "a line about the poisoned segment")
+        self.weather()
+        self.gateway.restart()
+        self.wait_all()
+        self.gateway.stop()
+
+    def test_one_write_error(self):
+        self.one_error("dsync", "write EIO 1 .segment")
+
+    def test_one_write_error_fdatasync(self):
+        self.one_error("fdatasync", "write EIO 1 .segment")
+
+    def test_one_sync_error(self):
+        self.one_error("fdatasync", "sync EIO 1 .segment")
+
+    def test_short_writes(self):
+        self.start_with_faults()
+        self.weather("write short always .segment")
+        with self.gateway.client() as client:
+            client.hello()
+            for _ in range(20):
+                self.assertTrue(self.send(client, 30000), self.refusals)
+        self.wait_all()
+        self.assertFalse([line for line in self.gateway.log_lines() if line["level"] == "error"])
+        self.gateway.restart()
+        self.gateway.stop()
+
+    def lasting_error(self, sync, *lines):
+        """An error that stays: 451, first for the message, then at MAIL; then it ends."""
+        self.start_with_faults(**{"spool.sync": sync})
+        with self.gateway.client() as client:
+            client.hello()
+            for _ in range(5):
+                self.assertTrue(self.send(client, 5000), self.refusals)
+            self.weather(*lines)
+            for _ in range(10):
+                self.assertFalse(self.send(client, 5000), "acknowledged although nothing can be written")
+                time.sleep(0.1)
+            self.assertEqual({(reply.code, reply.enhanced) for _, reply in self.refusals},
+                             {(451, "4.3.0")})
+            self.assertEqual(self.refusals[-1][0], "MAIL", "refused before any data")
+            self.assertTrue(self.gateway.alive())
+            self.weather()
+            self.recovers(client)
+            for _ in range(5):
+                self.assertTrue(self.send(client, 5000), self.refusals)
+        self.wait_all()
+        self.gateway.restart()
+        self.wait_all()
+        self.gateway.stop()
+
+    def test_lasting_write_error(self):
+        self.lasting_error("dsync", "write EIO always .segment")
+
+    def test_lasting_sync_error(self):
+        self.lasting_error("fdatasync", "sync EIO always .segment")
+
+    def test_lasting_error_then_crash(self):
+        """Killed while the disk fails: what was acknowledged before is there after a restart."""
+        self.start_with_faults()
+        self.block_delivery()
+        with self.gateway.client() as client:
+            client.hello()
+            for _ in range(20):
+                self.assertTrue(self.send(client, 5000), self.refusals)
+            self.weather("write EIO always .segment")
+            for _ in range(5):
+                self.send(client, 5000)
+        self.gateway.kill()
+        self.weather()
+        self.allow_delivery()
+        self.gateway.start()
+        self.wait_all()
+        self.gateway.stop()
+
+    def test_no_new_segment(self):
+        """No segment can be made (quota): 452 at MAIL, until it is over."""
+        self.start_with_faults()
+        self.block_delivery()
+        self.weather("allocate EDQUOT always spool", "create EDQUOT always spool")
+        with self.gateway.client() as client:
+            client.hello()
+            for _ in range(300):
+                if not self.send(client, MEBIBYTE):
+                    break
+            command, reply = self.refusals[0]
+            self.assertEqual((command, reply.code, reply.enhanced), ("MAIL", 452, "4.3.1"))
+            self.weather()
+            self.recovers(client)
+            self.assertTrue(self.send(client, 1000), self.refusals)
+        self.allow_delivery()
+        self.wait_all()
+        self.gateway.stop()
+
+    def test_maildir_errors(self):
+        """Write and sync errors in the Maildir: the message waits, is tried again, and is never half there."""
+        for weather in ("write EIO always /mail/", "sync EIO always /mail/",
+                        "write ENOSPC always /mail/", "create EROFS always /mail/"):
+            with self.subTest(weather=weather):
+                self.setUp()
+                self.start_with_faults()
+                self.weather(weather)
+                with self.gateway.client() as client:
+                    client.hello()
+                    for _ in range(10):
+                        self.assertTrue(self.send(client, 5000), self.refusals)
+                wait_until(lambda: self.gateway.events("deferred"), "event=deferred")
+                self.arrivals.take()
+                self.weather()
+                self.wait_all()
+                self.gateway.stop()
+
+    def test_changing_weather(self):
+        """Errors of every kind come and go under load: only 451 and 452 are said, and all that was
+        acknowledged arrives."""
+        number = seed()
+        chance = random.Random(number)
+        # What follows a refused MAIL in a pipelined group is out of order: that is no crime here.
+        self.start_with_faults(**{"limits.bad_commands": "1000"})
+        load = Load(number, threads=4, size_max=20000)
+        load.start(self.gateway.address)
+        kinds = ("write EIO 1 .segment", "write EIO 3 .segment", "sync EIO 2 .segment",
+                 "write short 5 .segment", "write ENOSPC 2 .segment", "allocate ENOSPC 3 spool",
+                 "write EIO 2 /mail/", "sync EIO 2 /mail/", "create ENOSPC 2 /mail/",
+                 "write EIO always .segment")
+        for turn in range(20):
+            self.weather(f"# {turn}", *chance.sample(kinds, 2))
+            time.sleep(chance.uniform(0.1, 0.4))
+            self.weather()
+            time.sleep(chance.uniform(0.1, 0.6))
+        time.sleep(3)
+        load.stop()
+        self.assertTrue(self.gateway.alive(), self.gateway.log_text()[-2000:])
+        self.assertEqual(load.errors, [])
+        self.assertLessEqual({reply.code for reply in load.refused.values()}, {451, 452})
+        self.assertGreater(len(load.acknowledged), 100)
+        self.acknowledged, self.sent = load.acknowledged, load.sent
+        self.wait_all()
+        self.gateway.restart()
+        self.wait_all()
+        self.gateway.stop()
+        print(f"  {len(load.acknowledged)} acknowledged, {len(load.refused)} refused", flush=True)
 
 
 if __name__ == "__main__":

@@ -154,7 +154,7 @@ class Life(unittest.TestCase):
                 pass
             busy.send(b"second half\r\n.\r\n")
             busy.expect(250)
-            chunks.send(b"78901\r\n")
+            chunks.send(b"7890123\r\n")
             self.assertTrue(busy.closed(5))
             chunks.expect(250)
             self.assertTrue(chunks.closed(5))

@@ -186,10 +186,27 @@ static bool copy_file(const char *from, const char *to)
     return true;
 }
 
+/* A number that changes with the names in a directory, whatever their order. */
+static uint64_t hash_names(const char *path)
+{
+    uint64_t sum = 0;
+    DIR *directory = opendir(path);
+    CHECK(directory != NULL);
+    for (struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory)) {
+        uint64_t hash = 0xcbf29ce484222325u;
+        for (const char *at = entry->d_name; *at != '\0'; at++)
+            hash = (hash ^ (uint8_t)*at) * 0x100000001b3u;
+        sum += hash;
+    }
+    closedir(directory);
+    return sum;
+}
+
 /* False when a file changed its name meanwhile: a crash would have found it under one of them. */
 static bool copy_directory(const char *from_path, const char *to_path)
 {
     bool whole = true;
+    uint64_t before = hash_names(from_path);
     DIR *directory = opendir(from_path);
     CHECK(directory != NULL);
     for (struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory)) {
@@ -202,7 +219,7 @@ static bool copy_directory(const char *from_path, const char *to_path)
         whole &= copy_file(from, to);
     }
     closedir(directory);
-    return whole;
+    return whole && hash_names(from_path) == before;
 }
 
 void help_crash(struct help *help)

@@ -299,42 +299,62 @@ static void damaged_message_is_named(void **state)
     (void)state;
 }
 
-/* Message text that is a record, to the last bit, is still text, even where the real records are
- * lost. */
+/* Fills `out` with a record of a message that nobody sent, as somebody would write it who knows all
+ * but the salt. */
+static void forge(uint8_t *out, const struct place *commit, const struct record *like, size_t at)
+{
+    struct record header = commit->header;
+    uint64_t id = 77;
+    memcpy(out, base.image + commit->offset, commit->size);
+    memcpy(out + sizeof header + offsetof(struct envelope_head, message_id), &id, sizeof id);
+    memset(out + sizeof header + offsetof(struct envelope_head, text_len), 0, 8);
+    header.message_id = id;
+    header.part = 0;
+    header.sequence = like->sequence;
+    header.batch_end = like->batch_end;
+    header.payload_crc = crc32c(0, out + sizeof header, header.payload_len);
+    header.header_crc = record_header_crc(&header, 0, at);
+    memcpy(out, &header, sizeof header);
+}
+
+/* Message text that is a record, to the last bit but for the salt, is still text, even where the
+ * real record around it is lost. */
 static void forged_records_are_text(void **state)
 {
     static uint8_t image[SEGMENT];
     struct help help;
-    size_t victim = 0;
-    memcpy(image, base.image, SEGMENT);
+    const struct place *victim = NULL;
     const struct place *commit = NULL;
+    memcpy(image, base.image, SEGMENT);
     for (size_t i = 0; i < base.place_count; i++) {
         const struct place *place = &base.places[i];
         if (place->header.kind == RECORD_COMMIT && place->header.message_id == 5)
             commit = place;
         if (place->header.kind == RECORD_BODY && place->header.message_id == 11)
-            victim = place->offset;
+            victim = place;
     }
-    assert_true(commit != NULL && victim != 0);
-    struct place forged = *commit;
-    forged.header.message_id = 77;
-    forged.header.part = 0;
-    forged.header.sequence = base.places[base.place_count - 1].header.sequence;
-    for (size_t at = victim + 64; at + commit->size < victim + 20000; at += 512) {
-        /* A true copy from another place, and one with a checksum that knows all but the salt. */
-        memcpy(image + at, base.image + commit->offset, commit->size);
-        forged.header.header_crc = record_header_crc(&forged.header, 0, at + 256);
-        memcpy(image + at + 256, &forged.header, sizeof forged.header);
-    }
-    image[victim] ^= 1;
+    assert_true(commit != NULL && victim != NULL);
+    for (size_t at = victim->offset + 64; at + 1024 < victim->offset + victim->size; at += 1024)
+        forge(image + at, commit, &victim->header, at);
+    image[victim->offset] ^= 1;
     copy_base(&help, image, SEGMENT);
     assert_true(help_try_open(&help));
     assert_null(help_recovered(&help, 77));
     assert_null(help_recovered(&help, 11));
     assert_non_null(help_recovered(&help, 12));
     assert_non_null(help_recovered(&help, 5));
-    assert_int_equal(help_recovered(&help, 5)->offset, commit->offset);
     help_free(&help);
+    (void)state;
+}
+
+static void headers_know_their_place(void **state)
+{
+    const struct record *record = &base.places[0].header;
+    uint32_t salt = record_salt(base.help.options.uuid);
+    size_t offset = base.places[0].offset;
+    assert_int_equal(record->header_crc, record_header_crc(record, salt, offset));
+    assert_int_not_equal(record->header_crc, record_header_crc(record, salt, offset + 8));
+    assert_int_not_equal(record->header_crc, record_header_crc(record, salt + 1, offset));
     (void)state;
 }
 
@@ -364,15 +384,14 @@ static void segments_of_two_spools(void **state)
     copy_base(&help, base.image, SEGMENT);
     help_new(&other);
     other.options.segment_size = SEGMENT;
+    other.options.ready_count = 3;
     other.options.uuid = (const uint8_t *)"another uuid ...";
     help_open(&other);
     help_close(&other);
     char from[256];
     char to[256];
-    char name[64];
-    close(help_file(&other, ".segment", name, sizeof name));
-    snprintf(from, sizeof from, "%s/%s", other.path, name);
-    snprintf(to, sizeof to, "%s/00000000000000ff.segment", help.path);
+    snprintf(from, sizeof from, "%s/0000000000000003.segment", other.path);
+    snprintf(to, sizeof to, "%s/0000000000000003.segment", help.path);
     assert_int_equal(rename(from, to), 0);
     assert_false(help_try_open(&help));
     assert_non_null(strstr(help.error, "another spool"));
@@ -392,6 +411,21 @@ static void newer_version(void **state)
     copy_base(&help, image, SEGMENT);
     assert_false(help_try_open(&help));
     assert_non_null(strstr(help.error, "newer version"));
+    help_free(&help);
+    (void)state;
+}
+
+static void renamed_segment(void **state)
+{
+    struct help help;
+    char from[256];
+    char to[256];
+    copy_base(&help, base.image, SEGMENT);
+    snprintf(from, sizeof from, "%s/%s", help.path, base.name);
+    snprintf(to, sizeof to, "%s/0000000000000123.segment", help.path);
+    assert_int_equal(rename(from, to), 0);
+    assert_false(help_try_open(&help));
+    assert_non_null(strstr(help.error, "renamed"));
     help_free(&help);
     (void)state;
 }
@@ -433,9 +467,11 @@ int main(void)
         cmocka_unit_test(bits_flipped),
         cmocka_unit_test(damaged_message_is_named),
         cmocka_unit_test(forged_records_are_text),
+        cmocka_unit_test(headers_know_their_place),
         cmocka_unit_test(damaged_header_block),
         cmocka_unit_test(segments_of_two_spools),
         cmocka_unit_test(newer_version),
+        cmocka_unit_test(renamed_segment),
         cmocka_unit_test(other_names_are_left_alone),
     };
     return cmocka_run_group_tests_name("recovery", tests, make_base, free_base);

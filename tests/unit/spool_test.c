@@ -199,6 +199,50 @@ static void recycling_over_generations(void **state)
     (void)state;
 }
 
+/* Messages that were let go without a DONE record come back only as long as their segment was not
+ * recycled. */
+static void recycled_segments_are_empty(void **state)
+{
+    enum { MESSAGES = 60 };
+    struct help help;
+    help_new(&help);
+    help.options.ready_count = 8;
+    help.options.io = &help_io;
+    help_open(&help);
+    struct spool_snapshot snapshot = {0};
+    while (snapshot.segments_ready < 8)
+        spool_snapshot(help.spool, &snapshot);
+    /* No new files from here on: what becomes ready is recycled. */
+    atomic_store(&help_disk.error, ENOSPC);
+    atomic_store(&help_disk.bad_allocations, 1000000);
+    uint64_t end = 0;
+    for (uint64_t id = 1; id <= MESSAGES; id++)
+        end = help_message(&help, help.ring, id, 100000, 100000, 1);
+    assert_int_equal(help_wait(&help, help.ring, end), STAGING_DURABLE);
+    struct spool_message *arrived = help_arrivals(&help, MESSAGES);
+    spool_snapshot(help.spool, &snapshot);
+    assert_true(snapshot.segments_live > 4);
+    for (int i = 0; i < MESSAGES; i++)
+        spool_release(help.spool, &arrived[i]);
+    for (int i = 0; i < 5000 && snapshot.segments_ready < 7; i++) {
+        usleep(1000);
+        spool_snapshot(help.spool, &snapshot);
+    }
+    assert_int_equal(snapshot.segments_live, 1);
+    assert_int_equal(snapshot.segments_ready, 7);
+    uint64_t last = arrived[MESSAGES - 1].generation;
+    free(arrived);
+    help_crash(&help);
+    help_open(&help);
+    assert_in_range(help.recovered_count, 1, MESSAGES / 2);
+    for (size_t i = 0; i < help.recovered_count; i++)
+        assert_int_equal(help.recovered[i].first_generation, last);
+    help_close(&help);
+    assert_int_equal(help_logged(&help, "spool.damaged"), 0);
+    help_free(&help);
+    (void)state;
+}
+
 static void second_process_is_refused(void **state)
 {
     struct help help;
@@ -296,6 +340,7 @@ int main(void)
         cmocka_unit_test(aborted_and_open_messages_vanish),
         cmocka_unit_test(done_records_count),
         cmocka_unit_test(recycling_over_generations),
+        cmocka_unit_test(recycled_segments_are_empty),
         cmocka_unit_test(second_process_is_refused),
         cmocka_unit_test(sync_modes),
         cmocka_unit_test(relocation),

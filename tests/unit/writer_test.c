@@ -19,18 +19,24 @@
 #include <time.h>
 #include <unistd.h>
 
+/* Waits until the preparer has done its writing: errors that are put in then are met by the writer.
+ */
+static void wait_prepared(struct help *help)
+{
+    struct spool_snapshot snapshot = {0};
+    while (snapshot.segments_ready < 2) {
+        usleep(1000);
+        spool_snapshot(help->spool, &snapshot);
+    }
+}
+
 static void open_failing(struct help *help)
 {
     help_new(help);
     help->options.io = &help_io;
     atomic_store(&help_disk.error, EIO);
     help_open(help);
-    /* The preparer has done its writing before the test counts. */
-    struct spool_snapshot snapshot = {0};
-    while (snapshot.segments_ready < 2) {
-        usleep(1000);
-        spool_snapshot(help->spool, &snapshot);
-    }
+    wait_prepared(help);
 }
 
 static bool wait_state(struct help *help, enum spool_state wanted)
@@ -65,6 +71,7 @@ static void one_error_is_mended(bool sync)
     uint64_t end = help_message(&help, help.ring, 1, 10000, 4000, 1);
     assert_int_equal(help_wait(&help, help.ring, end), STAGING_DURABLE);
     /* A message that is open across the failure, and one that lies wholly in it. */
+    wait_prepared(&help);
     atomic_store(sync ? &help_disk.bad_syncs : &help_disk.bad_writes, 1);
     help_body(&help, help.ring, 9, 1, 3000, 3000);
     end = help_message(&help, help.ring, 2, 10000, 4000, 1);
@@ -120,6 +127,7 @@ static void two_errors_break_and_mend(void **state)
     help_body(&help, help.ring, 10, 0, 0, 3000);
     end = help_message(&help, help.ring, 2, 1000, 1000, 1);
     assert_int_equal(help_wait(&help, help.ring, end), STAGING_DURABLE);
+    wait_prepared(&help);
     atomic_store(&help_disk.bad_writes, 3);
     help_body(&help, help.ring, 9, 1, 3000, 3000);
     uint64_t first = help_message(&help, help.ring, 3, 10000, 4000, 1);
@@ -277,6 +285,50 @@ static void full_at_start(void **state)
     (void)state;
 }
 
+/* A restart on a full disk: DONE records still find room, and with them everything gets going
+ * again. */
+static void full_and_restarted(void **state)
+{
+    struct help help;
+    open_failing(&help);
+    atomic_store(&help_disk.error, ENOSPC);
+    atomic_store(&help_disk.bad_allocations, 1000000);
+    uint64_t id = 0;
+    while (spool_state(help.spool) != SPOOL_FULL) {
+        uint64_t end = help_message(&help, help.ring, ++id, 50000, 50000, 1);
+        assert_int_equal(help_wait(&help, help.ring, end), STAGING_DURABLE);
+        usleep(1000);
+    }
+    for (int restart = 0; restart < 3; restart++) {
+        help_crash(&help);
+        help_open(&help);
+        assert_int_equal(spool_state(help.spool), SPOOL_FULL);
+        assert_int_equal(help.recovered_count, id - (uint64_t)restart);
+        uint64_t done = help.recovered[0].message_id;
+        uint64_t end =
+            help_done(&help, help.ring, done, RECORD_ALL_RECIPIENTS, RECORD_DELIVERED, 0);
+        assert_int_equal(help_wait(&help, help.ring, end), STAGING_DURABLE);
+        spool_release(help.spool, &help.recovered[0]);
+    }
+    for (uint64_t i = 1; i < help.recovered_count; i++) {
+        uint64_t end = help_done(&help, help.ring, help.recovered[i].message_id,
+                                 RECORD_ALL_RECIPIENTS, RECORD_DELIVERED, 0);
+        assert_int_equal(help_wait(&help, help.ring, end), STAGING_DURABLE);
+        spool_release(help.spool, &help.recovered[i]);
+    }
+    assert_true(wait_state(&help, SPOOL_OPEN));
+    uint64_t end = help_message(&help, help.ring, 500, 50000, 50000, 1);
+    assert_int_equal(help_wait(&help, help.ring, end), STAGING_DURABLE);
+    help_crash(&help);
+    help_open(&help);
+    assert_int_equal(help.recovered_count, 1);
+    assert_int_equal(help.recovered[0].message_id, 500);
+    help_close(&help);
+    assert_int_equal(help_logged(&help, "spool.damaged"), 0);
+    help_free(&help);
+    (void)state;
+}
+
 /* A batch may be longer than what is left in the segment, and than any segment. */
 static void too_long_for_a_segment(void **state)
 {
@@ -325,49 +377,64 @@ static void company(void **state)
     (void)state;
 }
 
-/* A child lays down mail and says through a pipe what is durable; it is killed at some moment. */
-static void child(struct help *help, int out)
+/* The child process: lays down mail in the directory and says on standard output what is durable,
+ * until it is killed. */
+static int child(const char *path)
 {
-    help_open(help);
-    for (uint64_t id = 1;; id++) {
+    struct help help;
+    help_new(&help);
+    rmdir(help.path);
+    help.options.path = path;
+    help_open(&help);
+    for (uint64_t first = 1;; first += 5) {
         uint64_t end = 0;
-        uint64_t first = id;
-        for (; id < first + 5; id++)
-            end = help_message(help, help->ring, id, id * 37 % 40000, 7000, 1);
-        if (help_wait(help, help->ring, end) == STAGING_DURABLE &&
-            write(out, &id, sizeof id) != sizeof id)
-            _exit(1);
-        staging_acknowledge(help->ring, staging_settled(help->ring));
-        struct spool_message *arrived = help_arrivals(help, 5);
-        free(arrived);
-        id--;
+        for (uint64_t id = first; id < first + 5; id++)
+            end = help_message(&help, help.ring, id, id * 37 % 40000, 7000, 1);
+        uint64_t durable = first + 4;
+        if (help_wait(&help, help.ring, end) != STAGING_DURABLE ||
+            write(STDOUT_FILENO, &durable, sizeof durable) != sizeof durable)
+            return 1;
+        staging_acknowledge(help.ring, staging_settled(help.ring));
+        free(help_arrivals(&help, 5));
     }
+}
+
+/* Starts the child and kills it after a while; returns the last id that it called durable. */
+static uint64_t run_and_kill(const char *path, useconds_t after_us)
+{
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        dup2(ends[1], STDOUT_FILENO);
+        execl("/proc/self/exe", "writer_test", "--child", path, (char *)NULL);
+        _exit(1);
+    }
+    close(ends[1]);
+    uint64_t durable = 0;
+    uint64_t one;
+    /* The time counts from the first message. */
+    if (read(ends[0], &one, sizeof one) == sizeof one)
+        durable = one;
+    usleep(after_us);
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    waitpid(pid, NULL, 0);
+    while (read(ends[0], &one, sizeof one) == sizeof one)
+        durable = one;
+    close(ends[0]);
+    return durable;
 }
 
 static void killed(void **state)
 {
-    for (int round = 0; round < 12; round++) {
+    for (useconds_t round = 0; round < 12; round++) {
         struct help help;
         help_new(&help);
-        log_free(help.log);
-        help.log = NULL;
-        int ends[2];
-        assert_int_equal(pipe(ends), 0);
-        pid_t pid = fork();
-        assert_true(pid >= 0);
-        if (pid == 0)
-            child(&help, ends[1]);
-        close(ends[1]);
-        usleep(50000 + (useconds_t)round * 7919);
-        assert_int_equal(kill(pid, SIGKILL), 0);
-        waitpid(pid, NULL, 0);
-        uint64_t durable = 0;
-        uint64_t one;
-        while (read(ends[0], &one, sizeof one) == sizeof one)
-            durable = one;
-        close(ends[0]);
+        uint64_t durable = run_and_kill(help.path, 1000 + round * 7919);
+        assert_true(durable >= 5);
         help_open(&help);
-        for (uint64_t id = 1; id < durable; id++)
+        for (uint64_t id = 1; id <= durable; id++)
             assert_non_null(help_recovered(&help, id));
         for (size_t i = 0; i < help.recovered_count; i++)
             assert_int_equal(help_check(&help, &help.recovered[i]), 0);
@@ -378,8 +445,10 @@ static void killed(void **state)
     (void)state;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc == 3 && strcmp(argv[1], "--child") == 0)
+        return child(argv[2]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(short_writes_go_on),
         cmocka_unit_test(one_write_error_is_mended),
@@ -388,6 +457,7 @@ int main(void)
         cmocka_unit_test(errors_everywhere),
         cmocka_unit_test(full_disk_and_back),
         cmocka_unit_test(full_at_start),
+        cmocka_unit_test(full_and_restarted),
         cmocka_unit_test(too_long_for_a_segment),
         cmocka_unit_test(company),
         cmocka_unit_test(killed),

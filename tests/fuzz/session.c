@@ -1,0 +1,433 @@
+/* libFuzzer: a whole SMTP session, from receive buffers to records in the staging ring. Real are
+ * the server, the session, the stream and the ring; this file plays the kernel (it fills receive
+ * buffers and completes sends), the writer (tests/support/tape), and the client, who sends the
+ * input in pieces that the input chooses.
+ *
+ * Besides that nothing crashes or leaks: the client's view is checked by a reader that knows SMTP
+ * only from outside. Every command, chunk and message gets exactly one reply, in order, and each is
+ * well formed.
+ *
+ * Input: an octet of enum option bits; an octet n; n % 16 octets, one for each piece in turn (see
+ * feed); what the client sends. */
+#include "gateway/receive/server.c" /* its turn is private */
+
+#include "gateway/receive/verbs.h"
+#include "tests/support/model.h"
+#include "tests/support/tape.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/io_uring.h>
+#include <unistd.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+enum option {
+    OPTION_SMALL_MESSAGES = 1 << 0,
+    OPTION_FEW_BLOCKS = 1 << 1,
+    OPTION_FEW_RECIPIENTS = 1 << 2,
+    OPTION_FEW_ERRORS = 1 << 3,
+    OPTION_FAILURES = 1 << 4, /* the writer fails now and then */
+    OPTION_RESET = 1 << 5,    /* the client ends with a reset, in the middle of things */
+};
+
+enum { BUFFERS = 32, BUFFER_SIZE = 2048, REPLIES_MAX = 1 << 20, TURNS_MAX = 100000 };
+
+static struct worker worker;
+static struct server server;
+static struct server_options options;
+static struct bell bell;
+static struct tape tape;
+static struct spool *spool;
+static struct log *log_to_nowhere;
+static struct stream *stream; /* NULL: freed */
+static uint32_t buffer_head;  /* of the ring of buffers: the next that the kernel would take */
+static uint32_t outcomes;     /* batches that the writer has finished */
+static uint32_t kept;         /* messages answered 250 */
+static bool failing;
+static uint8_t replies[REPLIES_MAX];
+static size_t replies_len;
+
+static void insist(bool truth)
+{
+    if (!truth)
+        abort();
+}
+
+/* --- surroundings, made once --- */
+
+static void recovered(void *user, const struct spool_recovered *message)
+{
+    (void)user;
+    (void)message;
+}
+
+static void make_spool(void)
+{
+    static char path[] = "/tmp/ringmx-fuzz-XXXXXX";
+    static const uint8_t uuid[16] = {1};
+    char error[256];
+    insist(mkdtemp(path) != NULL);
+    struct spool_options with = {
+        .path = path,
+        .segment_size = 1 << 20,
+        .sync = SPOOL_SYNC_NONE,
+        .staging_size = 1 << 20,
+        .ready_count = 1,
+        .writer_cpu = -1,
+        .uuid = uuid,
+        .log = log_to_nowhere,
+    };
+    spool = spool_open(&with, recovered, NULL, error, sizeof(error));
+    insist(spool != NULL);
+    /* It is only asked for its state: nothing need lie about afterwards. */
+    DIR *directory = opendir(path);
+    struct dirent *entry;
+    while (directory != NULL && (entry = readdir(directory)) != NULL)
+        (void)unlinkat(dirfd(directory), entry->d_name, 0);
+    closedir(directory);
+    (void)rmdir(path);
+}
+
+static struct directory *make_directory(void)
+{
+    struct directory *directory = directory_new();
+    int index = directory_add_domain(directory, BYTES("example.org"));
+    insist(index >= 0 && directory_add_recipient(directory, index, BYTES("alice")) &&
+           directory_add_recipient(directory, index, BYTES("b+*")));
+    index = directory_add_domain(directory, BYTES("x.org"));
+    insist(index >= 0 && directory_add_recipient(directory, index, BYTES("*")));
+    return directory;
+}
+
+static void make_surroundings(void)
+{
+    const struct log_options quiet = {open("/dev/null", O_WRONLY), LOG_ERROR, LOG_LOGFMT};
+    const struct uring_options ring_options = {.entries = 64, .cq_entries = 256};
+    int error;
+    log_to_nowhere = log_new(&quiet);
+    make_spool();
+    options = (struct server_options){
+        .hostname = "mx.example.org",
+        .directory = make_directory(),
+        .connections_max = 10,
+        .connections_per_ip_max = 10,
+        .command_timeout_s = 300,
+        .data_timeout_s = 600,
+        .data_rate_min = 1,
+        .message_size_max = 1 << 20,
+        .recipients_max = 100,
+        .bad_commands_max = 20,
+    };
+    worker.ring = uring_new(&ring_options, &error);
+    insist(worker.ring != NULL &&
+           buffers_init(&worker.buffers, worker.ring, BUFFERS, BUFFER_SIZE) == 0);
+    insist(slots_init(&worker.slots, sizeof(struct stream) + sizeof(struct session), 4));
+    list_init(&worker.dirty);
+    list_init(&worker.starved);
+    list_init(&worker.streams);
+    worker.now_us = 1000000000;
+    worker.now_wall_us = 1795292715000000;
+    timer_wheel_init(&worker.timers, worker.now_us);
+    worker.options.callbacks = callbacks;
+    worker.options.user = &server;
+    tape.staging = staging_new(1 << 20, &bell, NULL, NULL);
+    insist(tape.staging != NULL);
+    struct server_setup setup = {
+        .options = &options,
+        .spool = spool,
+        .staging = tape.staging,
+        .admission = admission_new(10),
+        .log = log_to_nowhere,
+    };
+    insist(setup.admission != NULL && init(&server, &worker, &setup) == 0);
+}
+
+/* --- the kernel's part --- */
+
+static void flush_dirty(void)
+{
+    struct list_node *node;
+    while ((node = list_pop(&worker.dirty)) != NULL) {
+        stream_flush(&worker, list_entry(node, struct stream, dirty));
+        if (worker.slots.used == 0)
+            stream = NULL;
+    }
+}
+
+/* complete_send lets what is on its way arrive. */
+static void complete_send(void)
+{
+    if (stream == NULL || !stream->send_in_flight)
+        return;
+    size_t len = (size_t)(stream->sending_len - stream->sending_at);
+    insist(replies_len + len <= REPLIES_MAX);
+    memcpy(replies + replies_len, stream->sending + stream->sending_at, len);
+    replies_len += len;
+    stream_send_done(&worker, stream, (int)len);
+}
+
+static void turn(bool settle_too, bool send_too)
+{
+    static const enum staging_outcome failures[] = {STAGING_FAILED, STAGING_DISK_FULL};
+    if (settle_too) {
+        bool fail = failing && ++outcomes % 3 == 0;
+        tape_read(&tape, fail ? failures[outcomes % 2] : STAGING_DURABLE);
+        insist(tape.fault[0] == '\0');
+    }
+    if (send_too)
+        complete_send();
+    turn_end(&server);
+    flush_dirty();
+    worker.now_us += 1000;
+    worker.now_wall_us += 1000;
+}
+
+/* settle_all turns until nothing moves any more. */
+static void settle_all(void)
+{
+    for (int i = 0; i < TURNS_MAX; i++) {
+        turn(true, true);
+        bool quiet = (stream == NULL || !stream->send_in_flight) && list_empty(&worker.dirty) &&
+                     list_empty(&server.waiting) && list_empty(&server.aborting) &&
+                     list_empty(&server.stalled) && !staging_unpublished(tape.staging);
+        if (quiet)
+            return;
+        if (staging_unpublished(tape.staging))
+            staging_publish(tape.staging, true);
+    }
+    insist(false); /* it never comes to rest */
+}
+
+/* receive brings octets in one buffer, as the kernel does. */
+static void receive(const uint8_t *data, size_t len)
+{
+    insist(worker.buffers.given > 0);
+    struct io_uring_buf_ring *ring = worker.buffers.ring;
+    uint16_t buffer = ring->bufs[buffer_head++ & (BUFFERS - 1)].bid;
+    buffers_taken(&worker.buffers);
+    memcpy(buffers_data(&worker.buffers, buffer), data, len);
+    memset(buffers_data(&worker.buffers, buffer) + len, '\n', BUFFER_SIZE - len);
+    stream_receive_done(&worker, stream, (int)len, buffer, true, true);
+}
+
+/* feed sends the input. Of a piece's octet the low six bits are its length (63: as much as there
+ * is), the two above say what happens after it: nothing, or a turn with the writer or the sender
+ * asleep, or a whole turn. */
+static void feed(struct bytes in, struct bytes cuts)
+{
+    for (size_t number = 0; in.len > 0 && stream != NULL && stream->state == STREAM_OPEN;
+         number++) {
+        uint8_t cut = cuts.len == 0 ? 0xff : cuts.data[number % cuts.len];
+        size_t len = (cut & 63) == 63 ? BUFFER_SIZE : (cut & 63) + 1u;
+        len = len < in.len ? len : in.len;
+        if (worker.buffers.given == 0)
+            settle_all(); /* held ones come home */
+        if (stream == NULL || stream->state != STREAM_OPEN || worker.buffers.given == 0)
+            break;
+        receive(in.data, len);
+        in = bytes_skip(in, len);
+        if (cut >> 6 != 0)
+            turn(cut >> 6 != 1, cut >> 6 != 2);
+    }
+}
+
+/* --- the client's view --- */
+
+struct reader {
+    struct bytes rest;  /* replies not yet read */
+    unsigned code;      /* of the last one */
+    struct bytes reply; /* the last one, all its lines */
+};
+
+/* read_reply takes the next reply: lines of three digits and CR LF, the last with a space. */
+static bool read_reply(struct reader *reader)
+{
+    if (reader->rest.len == 0)
+        return false;
+    reader->reply = bytes_make(reader->rest.data, 0);
+    reader->code = 0;
+    for (bool last = false; !last;) {
+        size_t end = bytes_find(reader->rest, '\n');
+        const uint8_t *line = reader->rest.data;
+        insist(end < reader->rest.len && end >= 4 && end < 512 && line[end - 1] == '\r');
+        insist(line[0] >= '2' && line[0] <= '5' && line[1] >= '0' && line[1] <= '5' &&
+               line[2] >= '0' && line[2] <= '9' && (line[3] == ' ' || line[3] == '-'));
+        unsigned code = (line[0] - '0') * 100u + (line[1] - '0') * 10u + (line[2] - '0');
+        insist(reader->code == 0 || reader->code == code);
+        for (size_t i = 0; i < end - 1; i++)
+            insist(line[i] >= ' ' && line[i] <= '~');
+        reader->code = code;
+        last = line[3] == ' ';
+        reader->reply.len += end + 1;
+        reader->rest = bytes_skip(reader->rest, end + 1);
+    }
+    return true;
+}
+
+static bool starts_with(struct bytes text, const char *start)
+{
+    size_t len = strlen(start);
+    return text.len >= len && memcmp(text.data, start, len) == 0;
+}
+
+/* farewell: nothing may come after this reply. */
+static bool farewell(const struct reader *reader)
+{
+    return reader->code == 421 || reader->code == 221 || starts_with(reader->reply, "554 5.5.0 ") ||
+           starts_with(reader->reply, "554 5.7.0 ");
+}
+
+/* find_line returns the octets up to and with the first CR LF; 0: there is none. */
+static size_t find_line(struct bytes in)
+{
+    const uint8_t *at = in.len == 0 ? NULL : memmem(in.data, in.len, "\r\n", 2);
+    return at == NULL ? 0 : (size_t)(at - in.data) + 2;
+}
+
+enum step { STEP_ON, STEP_INCOMPLETE, STEP_OVER };
+
+static enum step read_answer(struct reader *reader)
+{
+    insist(read_reply(reader));
+    return farewell(reader) ? STEP_OVER : STEP_ON;
+}
+
+/* read_command_answer reads what one complete line and what belongs to it must bring, and takes it
+ * from `in`. */
+static enum step read_command_answer(struct reader *reader, struct bytes *in, size_t line_len)
+{
+    static uint8_t text[1 << 20];
+    size_t text_len;
+    struct command command = {0};
+    struct bytes line = bytes_slice(*in, 0, line_len - 2);
+    *in = bytes_skip(*in, line_len);
+    bool lawful = bytes_find(line, '\n') == line.len && line_len <= 512 &&
+                  command_parse(line, true, true, &command) == COMMAND_OK;
+    if (lawful && command.verb == VERB_BDAT) {
+        if (command.size > in->len)
+            return STEP_INCOMPLETE;
+        *in = bytes_skip(*in, (size_t)command.size);
+        return read_answer(reader);
+    }
+    enum step step = read_answer(reader);
+    if (step != STEP_ON)
+        return step;
+    if (reader->code == 354) {
+        size_t used = model_data(*in, text, &text_len);
+        if (used == 0)
+            return STEP_INCOMPLETE;
+        *in = bytes_skip(*in, used);
+        return read_answer(reader);
+    }
+    bool hello = command.verb == VERB_EHLO || command.verb == VERB_HELO;
+    if (hello && starts_with(reader->rest, "554 5.5.0 "))
+        return read_answer(reader);
+    return STEP_ON;
+}
+
+static void check_replies(struct bytes in)
+{
+    struct reader reader = {.rest = bytes_make(replies, replies_len)};
+    enum step step = STEP_ON;
+    uint32_t queued = 0;
+    insist(read_reply(&reader) && reader.code == 220);
+    while (step == STEP_ON) {
+        size_t line_len = find_line(in);
+        step = line_len == 0 ? STEP_INCOMPLETE : read_command_answer(&reader, &in, line_len);
+        queued += step != STEP_INCOMPLETE && starts_with(reader.reply, "250 2.0.0 Ok: queued as ");
+        if (line_len == 0) { /* a bare LF is answered before the line is complete */
+            bool bare = bytes_find(in, '\n') < in.len;
+            insist(!bare || reader.rest.len == 0 || read_reply(&reader));
+            insist(!bare || reader.code == 500 || reader.code == 421 || reader.rest.len == 0);
+        }
+    }
+    insist(reader.rest.len == 0);
+    insist(queued == kept);
+}
+
+/* --- one session --- */
+
+static void begin(uint8_t bits)
+{
+    options.message_size_max = bits & OPTION_SMALL_MESSAGES ? 100 : 1 << 20;
+    options.recipients_max = bits & OPTION_FEW_RECIPIENTS ? 2 : 100;
+    options.bad_commands_max = bits & OPTION_FEW_ERRORS ? 2 : 20;
+    failing = bits & OPTION_FAILURES;
+    use_options(&server, &options);
+    insist(blocks_init(&worker.blocks, bits & OPTION_FEW_BLOCKS ? 6 : 600));
+    server.draining = false;
+    replies_len = 0;
+    kept = 0;
+    atomic_store(&server.messages, 0);
+    uint32_t slot;
+    memset(&worker.accepted_address, 0, sizeof(worker.accepted_address));
+    worker.accepted_address.v4.sin_family = AF_INET;
+    insist(admission_enter(server.admission, &worker.accepted_address, 10, 10) == ADMISSION_OK);
+    stream = slots_take(&worker.slots, &slot);
+    stream->slot = slot;
+    stream->descriptor = -1;
+    stream->receive_armed = true; /* this file is the kernel: no request of it is wanted */
+    stream->cancelling = true;
+    stream->requests_out = 1;
+    stream_start(&worker, stream);
+}
+
+/* finish ends the connection from the client's side and waits until the kernel owes nothing. */
+static void finish(int result)
+{
+    if (stream != NULL)
+        stream_receive_done(&worker, stream, result, 0, false, false);
+    for (int i = 0; i < 10 && stream != NULL; i++) {
+        turn(true, true);
+        if (stream != NULL && stream->send_in_flight && stream->state == STREAM_CLOSING)
+            stream_send_done(&worker, stream, -ECANCELED);
+        while (stream != NULL && stream->requests_out > stream->send_in_flight)
+            stream_request_done(&worker, stream, REQUEST_SHUTDOWN);
+    }
+    insist(stream == NULL);
+    settle_all();
+}
+
+static void check_home(void)
+{
+    struct completion completions[64];
+    insist(worker.blocks.used == 0 && worker.buffers.given == BUFFERS && worker.slots.used == 0);
+    insist(list_empty(&worker.streams) && list_empty(&worker.starved) && worker.timers.count == 0);
+    insist(admission_count(server.admission) == 0);
+    insist(failing || tape_open_count(&tape) == 0);
+    while (uring_wait(worker.ring, 0, completions, 64) > 0)
+        ;
+    for (int i = 0; i < TAPE_OPEN_MAX; i++) { /* what a failed batch has lost */
+        free(tape.open[i].text);
+        tape.open[i] = (struct tape_message){0};
+    }
+    blocks_cleanup(&worker.blocks);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size < 2)
+        return 0;
+    if (spool == NULL)
+        make_surroundings();
+    uint8_t bits = data[0];
+    size_t cut_count = data[1] % 16;
+    struct bytes cuts = bytes_skip(bytes_make(data, size), 2);
+    struct bytes in = bytes_skip(cuts, cut_count);
+    cuts.len -= in.len;
+
+    begin(bits);
+    flush_dirty();
+    feed(in, cuts);
+    if (!(bits & OPTION_RESET)) {
+        settle_all();
+        insist(stream == NULL || stream->state != STREAM_OPEN || !stream->paused);
+        kept = (uint32_t)atomic_load(&server.messages);
+        if (!(bits & OPTION_FEW_BLOCKS))
+            check_replies(in);
+    }
+    finish(bits & OPTION_RESET ? -ECONNRESET : 0);
+    check_home();
+    return 0;
+}

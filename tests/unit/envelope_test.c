@@ -1,0 +1,127 @@
+/* The envelope's binary form: back and forth, and nothing else accepted. */
+#include "gateway/spool/envelope.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct envelope_recipient recipients[] = {
+    {.forward_path = BYTES("alice@example.org"), .notify = 3},
+    {.forward_path = BYTES("\"odd\r\n name\"@example.org"),                                          .orcpt = BYTES("rfc822;x+2Bz")},
+    {.forward_path = BYTES("")},
+};
+
+static const struct envelope example = {.message_id = 0x1122334455667788,
+                                        .arrival_us = 1700000000000000,
+                                        .text_len = 123456789012,
+                                        .flags = ENVELOPE_SMTPUTF8 | ENVELOPE_RET_FULL,
+                                        .recipient_count = 3,
+                                        .reverse_path = BYTES("bob@example.com"),
+                                        .envid = BYTES("QQ+2Bx"),
+                                        .added = BYTES("Received: a\r\n\tb\r\n")};
+
+static uint8_t *written(size_t *len)
+{
+    *len = envelope_size(&example, recipients);
+    uint8_t *form = malloc(*len);
+    assert_non_null(form);
+    assert_int_equal(envelope_write(&example, recipients, form), *len);
+    return form;
+}
+
+static void round_trip(void **state)
+{
+    size_t len;
+    uint8_t *form = written(&len);
+    struct envelope read;
+    assert_true(envelope_read(bytes_make(form, len), &read));
+    assert_true(read.message_id == example.message_id && read.arrival_us == example.arrival_us &&
+                read.text_len == example.text_len && read.flags == example.flags &&
+                read.recipient_count == 3);
+    assert_true(bytes_equal(read.reverse_path, example.reverse_path));
+    assert_true(bytes_equal(read.envid, example.envid));
+    assert_true(bytes_equal(read.added, example.added));
+    size_t cursor = 0;
+    for (int i = 0; i < 3; i++) {
+        struct envelope_recipient one = envelope_recipient_next(bytes_make(form, len), &cursor);
+        assert_true(bytes_equal(one.forward_path, recipients[i].forward_path));
+        assert_true(bytes_equal(one.orcpt, recipients[i].orcpt));
+        assert_int_equal(one.notify, recipients[i].notify);
+    }
+    assert_int_equal(cursor, len);
+    free(form);
+    (void)state;
+}
+
+static void nothing_at_all(void **state)
+{
+    uint8_t form[64];
+    struct envelope empty = {.message_id = 1};
+    size_t len = envelope_write(&empty, NULL, form);
+    assert_int_equal(len, envelope_size(&empty, NULL));
+    assert_true(envelope_read(bytes_make(form, len), &empty));
+    assert_int_equal(empty.reverse_path.len, 0);
+    (void)state;
+}
+
+/* Cut off anywhere, or longer by an octet: malformed. In memory that ends with the form, for the
+ * sanitizer. */
+static void every_other_length(void **state)
+{
+    size_t len;
+    uint8_t *form = written(&len);
+    for (size_t cut = 0; cut < len; cut++) {
+        uint8_t *part = malloc(cut == 0 ? 1 : cut);
+        struct envelope read;
+        assert_non_null(part);
+        memcpy(part, form, cut);
+        assert_false(envelope_read(bytes_make(part, cut), &read));
+        free(part);
+    }
+    uint8_t *longer = calloc(1, len + 1);
+    struct envelope read;
+    assert_non_null(longer);
+    memcpy(longer, form, len);
+    assert_false(envelope_read(bytes_make(longer, len + 1), &read));
+    free(longer);
+    free(form);
+    (void)state;
+}
+
+/* Any octet changed to the largest: read or refused, but never beyond the end. */
+static void lengths_are_not_believed(void **state)
+{
+    size_t len;
+    uint8_t *form = written(&len);
+    int refused = 0;
+    for (size_t at = 0; at < len; at++) {
+        uint8_t before = form[at];
+        struct envelope read;
+        form[at] = 0xff;
+        bool good = envelope_read(bytes_make(form, len), &read);
+        refused += !good;
+        size_t cursor = 0;
+        for (uint32_t i = 0; good && i < read.recipient_count; i++)
+            (void)envelope_recipient_next(bytes_make(form, len), &cursor);
+        form[at] = before;
+    }
+    assert_true(refused > 20);
+    free(form);
+    (void)state;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(round_trip),
+        cmocka_unit_test(nothing_at_all),
+        cmocka_unit_test(every_other_length),
+        cmocka_unit_test(lengths_are_not_believed),
+    };
+    return cmocka_run_group_tests_name("envelope", tests, NULL, NULL);
+}
