@@ -7,7 +7,8 @@
  *
  * --window: messages without an answer at most; --turn: messages laid down between two publishes at
  * most;
- * --null: writes go nowhere, which leaves what the spool itself does. */
+ * --null: writes go nowhere, which leaves what the spool itself does; --read: each message is read
+ * back (envelope and text), as a courier does, out of the ring as long as it is there. */
 #include "gateway/spool/spool.h"
 #include "gateway/base/bell.h"
 #include "gateway/base/check.h"
@@ -26,7 +27,7 @@ struct bench_options {
     uint64_t messages;
     size_t size;
     uint32_t window, turn;
-    bool null;
+    bool null, read;
     enum spool_sync sync;
 };
 
@@ -40,6 +41,8 @@ struct bench {
     uint64_t *ends;      /* position of each waiting COMMIT, by number modulo window */
     uint64_t *starts_us; /* and when it was begun */
     uint64_t wait_us_total, wait_us_max;
+    struct spool_reader reader;
+    uint64_t octets_read;
 };
 
 static ssize_t null_write(int descriptor, const struct iovec *parts, int count, off_t offset,
@@ -72,21 +75,40 @@ static void wake(void *user)
     bell_ring(user);
 }
 
-/* Lays down one message; false: the ring is full. */
-static bool lay_down(struct bench *bench, uint64_t now_us)
+/* Sleeps until the writer has settled more than `settled`. */
+static void sleep_past(struct bench *bench, uint64_t settled)
+{
+    staging_set_sleeping(bench->staging, true);
+    if (staging_settled(bench->staging) == settled)
+        bell_wait(&bench->bell, UINT64_MAX);
+    staging_set_sleeping(bench->staging, false);
+}
+
+/* Reserves room, waiting for it. */
+static uint8_t *reserve(struct bench *bench, size_t len)
+{
+    for (;;) {
+        uint64_t settled = staging_settled(bench->staging);
+        uint8_t *out = staging_reserve(bench->staging, len);
+        if (out != NULL)
+            return out;
+        staging_publish(bench->staging, true);
+        sleep_past(bench, settled);
+    }
+}
+
+static void lay_down(struct bench *bench, uint64_t now_us)
 {
     size_t size = bench->options->size;
     uint64_t id = bench->sent + 1;
-    if (staging_room(bench->staging) < size + size / LIMIT_PIECE * 64 + 4096)
-        return false;
     uint32_t part = 0;
     for (size_t at = 0; at < size; part++) {
         size_t piece = size - at < 16384 ? size - at : 16384;
-        uint8_t *out = staging_reserve(bench->staging, piece);
-        CHECK(out != NULL);
+        uint8_t *out = reserve(bench, piece);
         memcpy(out, bench->text + at, piece);
         staging_append(bench->staging, RECORD_BODY, id, part, piece);
         at += piece;
+        staging_publish(bench->staging, false);
     }
     struct envelope_recipient recipient = {.forward_path = BYTES("alice@example.org")};
     struct envelope envelope = {.message_id = id,
@@ -95,14 +117,25 @@ static bool lay_down(struct bench *bench, uint64_t now_us)
                                 .recipient_count = 1,
                                 .reverse_path = BYTES("bob@example.com"),
                                 .added = BYTES("Received: from x by y; some date\r\n")};
-    uint8_t *out = staging_reserve(bench->staging, envelope_size(&envelope, &recipient));
-    CHECK(out != NULL);
+    uint8_t *out = reserve(bench, envelope_size(&envelope, &recipient));
     size_t len = envelope_write(&envelope, &recipient, out);
     uint32_t slot = (uint32_t)(bench->sent % bench->options->window);
     bench->ends[slot] = staging_append(bench->staging, RECORD_COMMIT, id, part, len);
     bench->starts_us[slot] = now_us;
     bench->sent++;
-    return true;
+}
+
+static int count_text(void *user, struct bytes text)
+{
+    *(uint64_t *)user += text.len;
+    return 0;
+}
+
+static void read_back(struct bench *bench, const struct spool_message *message)
+{
+    struct envelope envelope;
+    CHECK(spool_read(bench->spool, message, &bench->reader, &envelope) == 0);
+    CHECK(spool_read_text(&bench->reader, count_text, &bench->octets_read) == 0);
 }
 
 static void collect(struct bench *bench)
@@ -123,8 +156,11 @@ static void collect(struct bench *bench)
     struct spool_message arrived[256];
     for (size_t count = 1; count != 0;) {
         count = spool_arrivals(bench->spool, arrived, 256);
-        for (size_t i = 0; i < count; i++)
+        for (size_t i = 0; i < count; i++) {
+            if (bench->options->read)
+                read_back(bench, &arrived[i]);
             spool_release(bench->spool, &arrived[i]);
+        }
         bench->released += count;
     }
 }
@@ -134,19 +170,17 @@ static void run(struct bench *bench)
     const struct bench_options *options = bench->options;
     while (bench->done < options->messages) {
         uint64_t now_us = clock_monotonic_us();
+        uint64_t settled = staging_settled(bench->staging);
         uint32_t turn = 0;
-        while (bench->sent < options->messages && bench->sent - bench->done < options->window &&
-               turn < options->turn && lay_down(bench, now_us))
-            turn++;
+        for (; bench->sent < options->messages && bench->sent - bench->done < options->window &&
+               turn < options->turn;
+             turn++)
+            lay_down(bench, now_us);
         staging_publish(bench->staging, true);
         uint64_t done = bench->done;
         collect(bench);
-        if (turn != 0 || bench->done != done)
-            continue;
-        staging_set_sleeping(bench->staging, true);
-        if (staging_settled(bench->staging) <= bench->ends[bench->done % options->window] - 1)
-            bell_wait(&bench->bell, UINT64_MAX);
-        staging_set_sleeping(bench->staging, false);
+        if (turn == 0 && bench->done == done)
+            sleep_past(bench, settled);
     }
 }
 
@@ -197,6 +231,8 @@ static struct bench_options parse(int argc, char **argv)
         const char *value = i + 1 < argc ? argv[i + 1] : "";
         if (strcmp(argv[i], "--null") == 0)
             options.null = true;
+        else if (strcmp(argv[i], "--read") == 0)
+            options.read = true;
         else if (argv[i][0] != '-')
             options.path = argv[i];
         else if (strcmp(argv[i], "--messages") == 0)
@@ -220,8 +256,9 @@ int main(int argc, char **argv)
 {
     struct bench_options options = parse(argc, argv);
     if (options.path == NULL) {
-        fprintf(stderr, "usage: ringmx-bench-spool PATH [--messages N] [--size OCTETS] "
-                        "[--window N] [--turn N] [--null] [--sync dsync|fdatasync|none]\n");
+        fprintf(stderr,
+                "usage: ringmx-bench-spool PATH [--messages N] [--size OCTETS] "
+                "[--window N] [--turn N] [--null] [--read] [--sync dsync|fdatasync|none]\n");
         return 64;
     }
     struct log *log = log_new(&(struct log_options){.descriptor = 2, .level = LOG_INFO});
@@ -249,6 +286,7 @@ int main(int argc, char **argv)
     uint64_t start_us = clock_monotonic_us();
     run(&bench);
     print(&bench, (double)(clock_monotonic_us() - start_us) / 1e6, cpu_seconds() - cpu);
+    spool_read_close(&bench.reader);
     spool_close(bench.spool);
     log_free(log);
     return bench.failed == 0 ? 0 : 1;

@@ -207,8 +207,8 @@ static void say_started(struct gateway *gateway)
 
 static bool start(struct gateway *gateway)
 {
-    gateway->hand_count = gateway->initial->worker_count;
-    gateway->hands = calloc(gateway->hand_count, sizeof(*gateway->hands));
+    gateway->hands = calloc(gateway->initial->worker_count, sizeof(*gateway->hands));
+    gateway->hand_count = gateway->hands == NULL ? 0 : gateway->initial->worker_count;
     gateway->admission = admission_new(gateway->initial->server.connections_max);
     if (gateway->hands == NULL || gateway->admission == NULL) {
         say(gateway, LOG_ERROR, "start_failed", "out of memory");

@@ -2,26 +2,23 @@
 #include "gateway/base/blocks.h"
 
 #include "gateway/base/check.h"
+#include "gateway/base/pages.h"
 
 #include <string.h>
-#include <sys/mman.h>
 
 bool blocks_init(struct blocks *blocks, uint32_t count)
 {
     memset(blocks, 0, sizeof(*blocks));
-    void *memory = mmap(NULL, (size_t)count * BLOCK_SIZE, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED)
+    blocks->memory = pages_map((size_t)count * BLOCK_STRIDE);
+    if (blocks->memory == NULL)
         return false;
-    blocks->memory = memory;
     blocks->count = count;
     return true;
 }
 
 void blocks_cleanup(struct blocks *blocks)
 {
-    if (blocks->memory != NULL)
-        munmap(blocks->memory, (size_t)blocks->count * BLOCK_SIZE);
+    pages_unmap(blocks->memory, (size_t)blocks->count * BLOCK_STRIDE);
     memset(blocks, 0, sizeof(*blocks));
 }
 
@@ -31,7 +28,7 @@ void *blocks_take(struct blocks *blocks)
     if (block != NULL)
         memcpy(&blocks->free_list, block, sizeof(void *));
     else if (blocks->reached < blocks->count)
-        block = blocks->memory + (size_t)blocks->reached++ * BLOCK_SIZE;
+        block = blocks->memory + (size_t)blocks->reached++ * BLOCK_STRIDE;
     else
         return NULL;
     blocks->used++;
@@ -43,7 +40,7 @@ void blocks_give(struct blocks *blocks, void *block)
     if (block == NULL)
         return;
     CHECK((uint8_t *)block >= blocks->memory &&
-          (uint8_t *)block < blocks->memory + (size_t)blocks->reached * BLOCK_SIZE);
+          (uint8_t *)block < blocks->memory + (size_t)blocks->reached * BLOCK_STRIDE);
     memcpy(block, &blocks->free_list, sizeof(void *));
     blocks->free_list = block;
     blocks->used--;

@@ -8,7 +8,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { BLOCK_SIZE = 4096 };
+enum {
+    BLOCK_SIZE = 4096,
+    BLOCK_STRIDE = BLOCK_SIZE + 64, /* or all would begin in the same few lines of the cache */
+};
 
 struct blocks {
     uint8_t *memory;

@@ -3,25 +3,18 @@
 #include "gateway/base/slots.h"
 
 #include "gateway/base/check.h"
+#include "gateway/base/pages.h"
 
 #include <string.h>
-#include <sys/mman.h>
-
-static void *reserve(size_t size)
-{
-    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return memory == MAP_FAILED ? NULL : memory;
-}
 
 bool slots_init(struct slots *slots, size_t size, uint32_t count)
 {
     memset(slots, 0, sizeof(*slots));
     slots->size = (size + 63) & ~(size_t)63;
     slots->count = count;
-    slots->memory = reserve(slots->size * count);
-    slots->generations = reserve(sizeof(uint32_t) * count);
-    slots->free_stack = reserve(sizeof(uint32_t) * count);
+    slots->memory = pages_map(slots->size * count);
+    slots->generations = pages_map(sizeof(uint32_t) * count);
+    slots->free_stack = pages_map(sizeof(uint32_t) * count);
     if (slots->memory != NULL && slots->generations != NULL && slots->free_stack != NULL)
         return true;
     slots_cleanup(slots);
@@ -30,12 +23,9 @@ bool slots_init(struct slots *slots, size_t size, uint32_t count)
 
 void slots_cleanup(struct slots *slots)
 {
-    if (slots->memory != NULL)
-        munmap(slots->memory, slots->size * slots->count);
-    if (slots->generations != NULL)
-        munmap(slots->generations, sizeof(uint32_t) * slots->count);
-    if (slots->free_stack != NULL)
-        munmap(slots->free_stack, sizeof(uint32_t) * slots->count);
+    pages_unmap(slots->memory, slots->size * slots->count);
+    pages_unmap(slots->generations, sizeof(uint32_t) * slots->count);
+    pages_unmap(slots->free_stack, sizeof(uint32_t) * slots->count);
     memset(slots, 0, sizeof(*slots));
 }
 

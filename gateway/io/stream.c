@@ -11,7 +11,8 @@
 #include <sys/socket.h>
 
 enum {
-    HELD_MAX = 2, /* buffers a paused stream may hold before its receive request is cancelled */
+    HELD_MAX = 1, /* buffers a paused stream may hold before its receive request is cancelled */
+    DEAF_US = 2 * 1000 * 1000, /* after so long a peer that takes none of our octets may be ended */
     LINGER_US = 2 * 1000 * 1000, /* how long the peer's farewell is awaited */
 };
 
@@ -34,13 +35,18 @@ static void *owner_of(struct stream *stream)
 
 /* --- receiving --- */
 
+/* arm_receive asks for octets until further notice. While others go without buffers it asks only
+ * once: a multishot request could take dozens before we hear of it. */
 static void arm_receive(struct worker *worker, struct stream *stream)
 {
     CHECK(!stream->receive_armed);
     stream->receive_armed = true;
     stream->requests_out++;
-    uring_receive_multishot(worker->ring, tag_of(worker, REQUEST_RECEIVE, stream),
-                            stream->descriptor);
+    uint64_t tag = tag_of(worker, REQUEST_RECEIVE, stream);
+    if (list_empty(&worker->starved))
+        uring_receive_multishot(worker->ring, tag, stream->descriptor);
+    else
+        uring_receive_once(worker->ring, tag, stream->descriptor);
 }
 
 static void cancel_receive(struct worker *worker, struct stream *stream)
@@ -53,6 +59,14 @@ static void cancel_receive(struct worker *worker, struct stream *stream)
                  tag_of(worker, REQUEST_RECEIVE, stream));
 }
 
+/* starve parks a stream that found no buffer. */
+static void starve(struct worker *worker, struct stream *stream)
+{
+    worker->starvations++;
+    buffers_starved(&worker->buffers);
+    list_append(&worker->starved, &stream->starved);
+}
+
 /* want_receive arms the receive request whenever it is missing and wanted: after every end of a
  * multishot, whatever its reason, and after a pause. */
 static void want_receive(struct worker *worker, struct stream *stream)
@@ -62,8 +76,7 @@ static void want_receive(struct worker *worker, struct stream *stream)
         list_linked(&stream->starved))
         return;
     if (worker->buffers.given == 0) {
-        worker->starvations++;
-        list_append(&worker->starved, &stream->starved);
+        starve(worker, stream);
         return;
     }
     arm_receive(worker, stream);
@@ -178,24 +191,46 @@ void stream_receive_done(struct worker *worker, struct stream *stream, int resul
     else if (result < 0 && result != -ENOBUFS && result != -ECANCELED && result != -EINTR)
         peer_ended(worker, stream, result);
     else if (result == -ENOBUFS && stream->state == STREAM_OPEN && !list_linked(&stream->starved)) {
-        worker->starvations++;
-        list_append(&worker->starved, &stream->starved);
+        starve(worker, stream);
     }
     want_receive(worker, stream);
     if (stream->state != STREAM_OPEN)
         touch(worker, stream);
 }
 
+/* end_deaf ends the streams that hold buffers because their peers do not read our replies: nobody
+ * else can hold one for long. */
+static void end_deaf(struct worker *worker)
+{
+    struct list_node *node = worker->streams.head.next;
+    while (node != &worker->streams.head) {
+        struct stream *stream = list_entry(node, struct stream, all);
+        node = node->next;
+        if (stream->state == STREAM_OPEN && stream->held_count > 0 && stream->send_in_flight &&
+            worker->now_us - stream->send_us > DEAF_US)
+            stream_abort(worker, stream);
+    }
+}
+
 void stream_feed_starved(struct worker *worker)
 {
-    /* A quarter of the ring must be home first: re-arming for a single buffer would starve again at
-     * once. */
-    while (worker->buffers.given > worker->buffers.count / 4) {
+    if (list_empty(&worker->starved))
+        return;
+    if (worker->now_us >= worker->deaf_us) {
+        worker->deaf_us = worker->now_us + DEAF_US / 4;
+        end_deaf(worker);
+        buffers_lend(&worker->buffers);
+    }
+    /* Each of them takes one buffer, so that is how many can be fed. */
+    for (uint32_t left = worker->buffers.given; left > 0; left--) {
         struct list_node *node = list_pop(&worker->starved);
         if (node == NULL)
             return;
         want_receive(worker, list_entry(node, struct stream, starved));
     }
+    /* Somebody must look again even if nothing happens meanwhile. */
+    if (!list_linked(&worker->starved_timer.node))
+        timer_start(&worker->timers, &worker->starved_timer, worker->now_us + DEAF_US / 4);
 }
 
 void stream_pause(struct stream *stream)
@@ -244,6 +279,7 @@ bool stream_write(struct worker *worker, struct stream *stream, const void *data
 
 static void start_send(struct worker *worker, struct stream *stream)
 {
+    stream->send_us = worker->now_us;
     stream->send_in_flight = true;
     stream->requests_out++;
     uring_send(worker->ring, tag_of(worker, REQUEST_SEND, stream), stream->descriptor,

@@ -40,6 +40,7 @@ struct stream {
     uint8_t *sending;     /* block that the kernel sends from, or NULL */
     uint8_t *collecting;  /* block for what comes after it, or NULL */
     uint64_t deadline_us; /* lazily kept: the timer looks at it when it fires; 0: none */
+    uint64_t send_us;     /* when the send in flight began */
     struct timer timer;
     struct list_node dirty;   /* in worker->dirty: has something to send, or to settle */
     struct list_node starved; /* in worker->starved: waits for buffers */

@@ -174,8 +174,9 @@ static struct io_uring_sqe *take_sqe(struct uring *ring)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->ring);
     for (int attempt = 0; sqe == NULL; attempt++) {
-        CHECK(attempt < 1000);
-        (void)io_uring_submit(&ring->ring); /* may be short or busy: tried again */
+        if (attempt > 0)
+            usleep(100); /* the kernel is short of memory: nothing can go on before it has some */
+        (void)io_uring_submit(&ring->ring);
         sqe = io_uring_get_sqe(&ring->ring);
     }
     ring->in_kernel++;
@@ -193,6 +194,15 @@ void uring_receive_multishot(struct uring *ring, uint64_t tag, int descriptor)
 {
     struct io_uring_sqe *sqe = take_sqe(ring);
     io_uring_prep_recv_multishot(sqe, descriptor, NULL, 0, 0);
+    sqe->flags |= IOSQE_BUFFER_SELECT;
+    sqe->buf_group = 0;
+    io_uring_sqe_set_data64(sqe, tag);
+}
+
+void uring_receive_once(struct uring *ring, uint64_t tag, int descriptor)
+{
+    struct io_uring_sqe *sqe = take_sqe(ring);
+    io_uring_prep_recv(sqe, descriptor, NULL, 0, 0);
     sqe->flags |= IOSQE_BUFFER_SELECT;
     sqe->buf_group = 0;
     io_uring_sqe_set_data64(sqe, tag);

@@ -97,12 +97,11 @@ uint32_t uring_overflows(const struct uring *ring);
 int uring_register_buffers(struct uring *ring, void *ring_memory, uint32_t count);
 
 /* Requests. The *_multishot ones complete again and again until a completion lacks COMPLETION_MORE.
- */
+ * Receiving takes buffers of group 0; the poll is edge-triggered, for POLLIN. */
 void uring_accept_multishot(struct uring *ring, uint64_t tag, int descriptor);
-void uring_receive_multishot(struct uring *ring, uint64_t tag,
-                             int descriptor); /* from buffer group 0 */
-void uring_poll_multishot(struct uring *ring, uint64_t tag,
-                          int descriptor); /* edge-triggered, POLLIN */
+void uring_receive_multishot(struct uring *ring, uint64_t tag, int descriptor);
+void uring_receive_once(struct uring *ring, uint64_t tag, int descriptor);
+void uring_poll_multishot(struct uring *ring, uint64_t tag, int descriptor);
 void uring_send(struct uring *ring, uint64_t tag, int descriptor, const void *data, size_t len);
 void uring_shutdown(struct uring *ring, uint64_t tag, int descriptor, int how);
 void uring_cancel(struct uring *ring, uint64_t tag, uint64_t target);

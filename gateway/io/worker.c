@@ -80,10 +80,9 @@ static void accept_done(struct worker *worker, uint32_t listener, int result, bo
         close(result);
     else if (result >= 0)
         open_stream(worker, result);
-    else if (worker->accepting &&
-             (result == -EMFILE || result == -ENFILE || result == -ENOMEM || result == -ENOBUFS)) {
-        out_of_descriptors(worker, listener);
-        return; /* the timer arms it again: at once would spin */
+    else if (worker->accepting && result != -ECONNABORTED) {
+        out_of_descriptors(worker, listener); /* or another error that lasts */
+        return;                               /* the timer arms it again: at once would spin */
     }
     if (!more)
         arm_accept(worker, listener);
@@ -150,7 +149,7 @@ static void fire_timers(struct worker *worker)
     while ((timer = timer_wheel_expired(&worker->timers, worker->now_us)) != NULL) {
         if (timer == &worker->accept_timer)
             arm_accepts(worker);
-        else
+        else if (timer != &worker->starved_timer) /* that one only makes a turn */
             stream_timer_fired(worker, timer);
     }
 }
@@ -205,6 +204,7 @@ int worker_run(struct worker *worker)
         fire_timers(worker);
         hooks->turn_end(user);
         flush(worker);
+        buffers_lend(&worker->buffers);
         stream_feed_starved(worker);
         worker->turns++;
         worker->completions += (uint64_t)count;

@@ -63,6 +63,8 @@ struct worker {
     bool accepting;
     bool stopping;
     uint32_t accepts_armed;             /* bit per listener */
+    struct timer starved_timer;         /* streams wait for buffers */
+    uint64_t deaf_us;                   /* when peers that do not read are looked for next */
     struct timer accept_timer;          /* accept is tried again after descriptors ran out */
     union address_any accepted_address; /* of the connection being opened */
     int reserve_descriptor;      /* given up for a moment to say 421 when descriptors run out */

@@ -170,21 +170,25 @@ static void use_options(struct server *server, const struct server_options *opti
     atomic_store(&server->options_seen, options);
 }
 
-static void for_each_session(struct server *server, void (*act)(struct session *session))
+static void drain_sessions(struct server *server)
 {
     struct list_node *node = server->worker->streams.head.next;
     while (node != &server->worker->streams.head) {
-        struct list_node *next = node->next;
         struct stream *stream = list_entry(node, struct stream, all);
+        node = node->next;
         if (stream->state == STREAM_OPEN)
-            act(stream_owner(stream));
-        node = next;
+            session_drain(stream_owner(stream));
     }
 }
 
-static void abort_session(struct session *session)
+static void abort_streams(struct server *server)
 {
-    stream_abort(session->server->worker, stream_of(session));
+    struct list_node *node = server->worker->streams.head.next;
+    while (node != &server->worker->streams.head) {
+        struct stream *stream = list_entry(node, struct stream, all);
+        node = node->next;
+        stream_abort(server->worker, stream);
+    }
 }
 
 static void noted(void *user, uint32_t notes)
@@ -195,10 +199,10 @@ static void noted(void *user, uint32_t notes)
     if (notes & SERVER_NOTE_DRAIN) {
         server->draining = true;
         worker_stop(server->worker);
-        for_each_session(server, session_drain);
+        drain_sessions(server);
     }
     if (notes & SERVER_NOTE_ABORT)
-        for_each_session(server, abort_session);
+        abort_streams(server);
 }
 
 void server_configure(struct server *server, const struct server_options *options)
@@ -242,6 +246,7 @@ static int init(struct server *server, struct worker *worker, const struct serve
     server->log = log_port_new(setup->log, "worker");
     server->context.blocks = &worker->blocks;
     server->context.staging = setup->staging;
+    server->context.blocks_reserved = setup->worker.streams_max * 4;
     server->context.scratch = calloc(LIMIT_RECIPIENTS, sizeof(*server->context.scratch));
     list_init(&server->waiting);
     list_init(&server->aborting);

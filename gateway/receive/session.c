@@ -270,6 +270,8 @@ static void end_chunk(struct session *session)
     session_deadline(session, session->server->options->command_timeout_s);
     if (session->chunk_refusal != REPLY_NONE) {
         session_refuse(session, (enum reply)session->chunk_refusal);
+        if (session->server->draining)
+            session_drain(session);
         return;
     }
     struct transaction *transaction = session->transaction;
@@ -410,7 +412,8 @@ void session_settled(struct session *session, enum staging_outcome outcome)
 
 void session_drain(struct session *session)
 {
-    if (session->mode == SESSION_COMMAND || session->mode == SESSION_SKIP_LINE)
+    bool between = session->mode == SESSION_COMMAND || session->mode == SESSION_SKIP_LINE;
+    if (between && session->state != SESSION_CHUNKS)
         session_leave(session, REPLY_SHUTTING_DOWN);
 }
 

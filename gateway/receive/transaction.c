@@ -91,6 +91,8 @@ enum reply transaction_recipient_add(const struct transaction_context *context,
     struct envelope *envelope = &transaction->envelope;
     if (envelope->recipient_count >= context->recipients_max)
         return REPLY_TOO_MANY_RECIPIENTS;
+    if (context->blocks->count - context->blocks->used < context->blocks_reserved)
+        return REPLY_NO_MEMORY;
     struct arena *arena = &transaction->arena;
     struct transaction_recipient *recipient =
         arena_take(arena, context->blocks, sizeof(*recipient));

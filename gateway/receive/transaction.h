@@ -19,6 +19,7 @@ struct session;
 struct transaction_context {
     struct blocks *blocks;
     struct staging *staging;
+    uint32_t blocks_reserved; /* that recipients must leave for everybody's replies and text */
     struct envelope_recipient
         *scratch; /* room for as many recipients as the configuration can allow */
     struct bytes hostname;

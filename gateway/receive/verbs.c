@@ -275,4 +275,6 @@ void verbs_run(struct session *session, struct bytes line, bool more_behind)
     else if (reply != REPLY_NONE)
         session_reply(session, reply);
     session_deadline(session, session->server->options->command_timeout_s);
+    if (session->server->draining)
+        session_drain(session);
 }

@@ -1,6 +1,7 @@
 """Dialogues as text: reads tests/script/*.smtp and plays them. tests/script/README.md has the format."""
 import os
 import re
+import socket
 import time
 
 from harness import ROOT, Client
@@ -227,6 +228,9 @@ class Player:
     def hang_up(self, _):
         self.client.close()
 
+    def half_close(self, _):
+        self.client.socket.shutdown(socket.SHUT_WR)
+
     def silence(self, rest):
         if not self.client.silent(float(rest or "0.2")):
             raise DialogError(f"not silent: {self.client.buffer!r}")
@@ -247,6 +251,7 @@ WORDS = {
     "silence": Player.silence,
     "wait-close": Player.wait_close,
     "closes": Player.closes,
+    "half-close": Player.half_close,
     "hang-up": Player.hang_up,
 }
 

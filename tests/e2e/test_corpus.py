@@ -132,6 +132,9 @@ class Corpus(unittest.TestCase):
         self.seed = seed()
         self.mails = MAILS[::6] if SLOW else MAILS
 
+    def tearDown(self):
+        self.gateway.stop()
+
     def send_all(self, jobs):
         """jobs: (number, method, text, recipients). Every job must be answered with 250."""
         work, failures = queue.SimpleQueue(), []

@@ -1,11 +1,14 @@
 """Every limit: what is said when it is reached, that others do not suffer, and that it ends again."""
 import os
+import random
 import signal
+import socket
+import struct
 import threading
 import time
 import unittest
 
-from harness import SLOW, Client, Gateway, message, split_delivered, wait_until
+from harness import SLOW, Client, Gateway, message, seed, split_delivered, wait_until
 
 
 def gateway(test, settings=None, **options):
@@ -266,6 +269,63 @@ class Times(unittest.TestCase):
             return False
         except ConnectionError:
             return True
+
+
+class Hostile(unittest.TestCase):
+    """Clients that talk nonsense, break off and reset: others are served, and nothing is leaked."""
+
+    WORDS = (b"HELO x\r\n", b"EHLO x\r\n", b"MAIL FROM:<a@b>\r\n", b"MAIL FROM:<> BODY=BINARYMIME\r\n",
+             b"RCPT TO:<hostile@example.org>\r\n", b"DATA\r\n", b"\r\n.\r\n", b".\r\n", b"BDAT 0\r\n",
+             b"BDAT 5 LAST\r\n", b"BDAT 100000\r\n", b"BDAT 99999999999999999999 LAST\r\n", b"QUIT\r\n",
+             b"RSET\r\n", b"NOOP\r\n", b"GET / HTTP/1.0\r\n", b"\r", b"\n", b"\0", b"x" * 3000, b"\xff\xfe",
+             b"From: x\r\n\r\ntext\r\n", b"Received: x\r\n" * 60)
+
+    def setUp(self):
+        self.seed = seed()
+
+    def one(self, address, chance):
+        with Client(address, timeout_s=0.05) as client:
+            try:
+                for _ in range(chance.randrange(1, 12)):
+                    data = b"".join(chance.choices(self.WORDS, k=chance.randrange(1, 8)))
+                    if chance.random() < 0.3:
+                        data = bytes(chance.choices(data, k=len(data)))
+                    client.send_split(data, (chance.randrange(1, 400) for _ in range(20)))
+                    if chance.random() < 0.5:
+                        client.socket.recv(chance.choice((1, 100, 65536)))
+                    if chance.random() < 0.1:
+                        client.socket.shutdown(socket.SHUT_WR)
+            except (OSError, EOFError):
+                pass
+            if chance.random() < 0.4:  # RST in place of FIN
+                client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                                         struct.pack("ii", 1, 0))
+
+    def test_nonsense(self):
+        server = gateway(self, {"limits.message_size": '"64k"', "io.buffers": "64"})
+        count = 40 if SLOW else 150
+
+        def run(thread):
+            for number in range(count):
+                self.one(server.address, random.Random(f"{self.seed}/{thread}/{number}"))
+
+        threads = [threading.Thread(target=run, args=(number,)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        with server.client() as good:
+            good.hello()
+            sent = 0
+            while any(thread.is_alive() for thread in threads):
+                self.assertEqual(good.transfer(message(f"good-{sent}")).code, 250)
+                sent += 1
+                time.sleep(0.05)
+        for thread in threads:
+            thread.join()
+        server.wait_messages("alice", sent)
+        opened = len(os.listdir(f"/proc/{server.process.pid}/fd"))
+        server.stop()
+        self.assertLess(opened, 100, "descriptors are leaked")
+        self.assertEqual(len(server.events("connect")), len(server.events("disconnect")))
 
 
 class Exhaustion(unittest.TestCase):

@@ -202,6 +202,7 @@ static void settle_all(void)
 /* receive brings octets in one buffer, as the kernel does. */
 static void receive(const uint8_t *data, size_t len)
 {
+    buffers_lend(&worker.buffers);
     insist(worker.buffers.given > 0);
     struct io_uring_buf_ring *ring = worker.buffers.ring;
     uint16_t buffer = ring->bufs[buffer_head++ & (BUFFERS - 1)].bid;
@@ -221,6 +222,7 @@ static void feed(struct bytes in, struct bytes cuts)
         uint8_t cut = cuts.len == 0 ? 0xff : cuts.data[number % cuts.len];
         size_t len = (cut & 63) == 63 ? BUFFER_SIZE : (cut & 63) + 1u;
         len = len < in.len ? len : in.len;
+        buffers_lend(&worker.buffers);
         if (worker.buffers.given == 0)
             settle_all(); /* held ones come home */
         if (stream == NULL || stream->state != STREAM_OPEN || worker.buffers.given == 0)
@@ -392,7 +394,8 @@ static void finish(int result)
 static void check_home(void)
 {
     struct completion completions[64];
-    insist(worker.blocks.used == 0 && worker.buffers.given == BUFFERS && worker.slots.used == 0);
+    insist(worker.blocks.used == 0 && worker.buffers.given + worker.buffers.home_count == BUFFERS &&
+           worker.slots.used == 0);
     insist(list_empty(&worker.streams) && list_empty(&worker.starved) && worker.timers.count == 0);
     insist(admission_count(server.admission) == 0);
     insist(failing || tape_open_count(&tape) == 0);

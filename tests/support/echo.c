@@ -151,7 +151,8 @@ static void look(struct echo *echo)
     }
     atomic_store(&echo->counts.held, held);
     atomic_store(&echo->counts.unreceived, unreceived);
-    atomic_store(&echo->counts.given, echo->worker.buffers.given);
+    const struct buffers *buffers = &echo->worker.buffers;
+    atomic_store(&echo->counts.given, buffers->given + buffers->home_count);
     atomic_store(&echo->counts.starvations, echo->worker.starvations);
     atomic_store(&echo->counts.turns, echo->worker.turns);
 }
@@ -215,7 +216,8 @@ static void count_leaks(struct echo *echo)
     const struct worker *worker = &echo->worker;
     const struct echo_counts *counts = &echo->counts;
     bool home = uring_in_kernel(worker->ring) == 0 && worker->slots.used == 0 &&
-                worker->blocks.used == 0 && worker->buffers.given == worker->buffers.count &&
+                worker->blocks.used == 0 &&
+                worker->buffers.given + worker->buffers.home_count == worker->buffers.count &&
                 list_empty(&worker->streams) && list_empty(&worker->dirty) &&
                 list_empty(&worker->starved) && counts->opened == counts->closed &&
                 counts->late_callbacks == 0 && echo->result == 0;
@@ -224,8 +226,9 @@ static void count_leaks(struct echo *echo)
                  "result %d, in kernel %u, slots %u, blocks %u, buffers %u of %u, opened %u, "
                  "closed %u, late callbacks %u, starved %d",
                  echo->result, uring_in_kernel(worker->ring), worker->slots.used,
-                 worker->blocks.used, worker->buffers.given, worker->buffers.count, counts->opened,
-                 counts->closed, counts->late_callbacks, !list_empty(&worker->starved));
+                 worker->blocks.used, worker->buffers.given + worker->buffers.home_count,
+                 worker->buffers.count, counts->opened, counts->closed, counts->late_callbacks,
+                 !list_empty(&worker->starved));
 }
 
 static void *serve(void *argument)

@@ -30,7 +30,7 @@ struct echo_counts {
     _Atomic uint32_t paused;     /* streams that have parked themselves */
     _Atomic uint32_t unreceived; /* streams without a receive request, at the last echo_look */
     _Atomic uint32_t held;       /* buffers held by streams, at the last echo_look */
-    _Atomic uint32_t given;      /* buffers with the kernel, at the last echo_look */
+    _Atomic uint32_t given;      /* buffers that no stream holds, at the last echo_look */
     _Atomic uint64_t starvations;
     _Atomic uint64_t notes; /* calls of noted */
     _Atomic uint64_t turns;
