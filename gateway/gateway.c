@@ -47,6 +47,7 @@ struct gateway {
     struct admission *admission;
     struct hand *hands;
     size_t hand_count;
+    enum scan_kind scanner;
     uint8_t uuid[16];
 };
 
@@ -197,7 +198,7 @@ static void say_started(struct gateway *gateway)
     struct log_line line = log_begin(gateway->log_port, LOG_INFO, "start");
     log_string(&line, "version", RINGMX_VERSION);
     log_number(&line, "workers", gateway->hand_count);
-    log_string(&line, "scanner", scan_kind_name(scan_choose_best()));
+    log_string(&line, "scanner", scan_kind_name(gateway->scanner));
     log_string(&line, "sync", spool_sync_used(gateway->spool));
     log_string(&line, "wake", features->message_register ? "message" : "eventfd");
     log_string(&line, "min_wait", features->min_wait ? "yes" : "no");
@@ -403,7 +404,7 @@ int gateway_run(const char *path, struct config *config)
     }
     gateway.log_port = log_port_new(gateway.log, "main");
     raise_descriptor_limit(&gateway);
-    (void)scan_choose_best();
+    gateway.scanner = scan_choose_best(); /* before threads start */
     int exit_code = EX_CONFIG;
     if (start(&gateway))
         exit_code = serve(&gateway, &set) ? 0 : EX_SOFTWARE;

@@ -113,6 +113,8 @@ static size_t watch_line_start(struct header_watch *watch, uint8_t c)
 
 static void match_received(struct header_watch *watch, uint8_t c)
 {
+    if (watch->matched == NEVER_MATCHES)
+        return;
     if (watch->matched < RECEIVED_NAME_LEN && byte_lower(c) == (uint8_t)received[watch->matched])
         watch->matched++;
     else
@@ -125,7 +127,7 @@ static size_t watch_name(struct header_watch *watch, struct bytes text)
     while (at < text.len && watch->line_state == LINE_NAME && octet_is(text.data[at], OCTET_FTEXT))
         match_received(watch, text.data[at++]);
     watch->len += at;
-    watch->line_len += at;
+    watch->line_len += (uint32_t)at;
     if (at == text.len)
         return at;
     uint8_t c = text.data[at];

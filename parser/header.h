@@ -38,7 +38,7 @@ struct header_watch {
     uint8_t line_state;      /* where in a line the next octet stands */
     uint32_t received_count; /* "Received:" fields so far, any case */
     uint64_t len;            /* octets of the header section so far, the empty line included */
-    uint64_t line_len; /* octets of the present line while it may still prove to be no field */
+    uint32_t line_len; /* octets of the present line while it may still prove to be no field */
 };
 
 /* header_watch_text takes the next piece of message text (after dot-unstuffing). Cheap: one memchr

@@ -49,6 +49,8 @@ struct session {
     bool extended;      /* EHLO */
     bool skip_after_cr; /* SESSION_SKIP_LINE: the last octet was a CR */
     bool skip_told;     /* and the line was answered when it began to be skipped */
+    uint16_t forgiven;  /* so many commands without MAIL are no mistakes: pipelined behind a refused
+                           one */
     bool early;         /* the client talked before our greeting had left */
     uint8_t helo_len;
     uint8_t helo[255];

@@ -238,6 +238,13 @@ static enum reply wrong_command(enum command_result result, enum verb verb)
     CHECK(false);
 }
 
+/* forgive_followers: the recipients and the DATA that a client has pipelined behind a refused MAIL
+ * (RFC 2920 3.1) get their 503, but do not count as bad commands. */
+static void forgive_followers(struct session *session)
+{
+    session->forgiven = (uint16_t)(session->server->options->recipients_max + 1);
+}
+
 /* judge_command finds the rule's verdict on a line without its CR LF, and lets the command proceed
  * if it may. */
 static enum reply judge_command(struct session *session, struct bytes line, bool more_behind)
@@ -254,9 +261,14 @@ static enum reply judge_command(struct session *session, struct bytes line, bool
     if (!(rule->allowed & 1u << session->state))
         return wrong_order(
             session, command.verb); /* order first: arguments of a misplaced command mean nothing */
-    if (result != COMMAND_OK)
+    if (result != COMMAND_OK) {
+        if (command.verb == VERB_MAIL)
+            forgive_followers(session);
         return wrong_command(result, command.verb);
+    }
     enum reply reply = rule->proceed(session, &command);
+    if (command.verb == VERB_MAIL && reply != REPLY_SENDER_OK)
+        forgive_followers(session);
     bool taken = reply == REPLY_NONE || reply_code(reply) < 400;
     if (rule->last_in_group && more_behind && taken) {
         session_leave(session, REPLY_EARLY_INPUT);
@@ -270,7 +282,10 @@ void verbs_run(struct session *session, struct bytes line, bool more_behind)
     enum reply reply = judge_command(session, line, more_behind);
     unsigned code = reply_code(reply);
     bool bad = code == 500 || code == 501 || code == 502 || code == 503 || code == 555;
-    if (bad)
+    bool forgiven = reply == REPLY_NEED_MAIL && session->forgiven > 0;
+    if (forgiven)
+        session->forgiven--;
+    if (bad && !forgiven)
         session_refuse(session, reply);
     else if (reply != REPLY_NONE)
         session_reply(session, reply);

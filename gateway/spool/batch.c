@@ -75,8 +75,8 @@ uint64_t batch_gather(struct batch *batch, struct staging *const *rings, uint32_
     for (uint32_t i = 0; i < count && (batch->octets < room || batch->octets == 0); i++) {
         uint32_t port = (batch->first_port + i) % count;
         struct staging *staging = rings[port];
-        uint64_t begin = atomic_load_explicit(&staging->taken, memory_order_relaxed);
-        uint64_t end = atomic_load_explicit(&staging->published, memory_order_acquire);
+        struct staging_stretch shown = staging_shown(staging);
+        uint64_t begin = shown.begin, end = shown.end;
         uint64_t left = room - batch->octets;
         uint64_t cut = end - begin <= left ? end : find_cut(staging, begin, end, left, false);
         if (cut != begin) {
@@ -87,9 +87,9 @@ uint64_t batch_gather(struct batch *batch, struct staging *const *rings, uint32_
         }
     }
     if (batch->octets == 0 && oversized != NULL && at_least_one) {
-        uint64_t begin = atomic_load_explicit(&oversized->taken, memory_order_relaxed);
-        uint64_t end = atomic_load_explicit(&oversized->published, memory_order_acquire);
-        take(batch, oversized, oversized_port, begin, find_cut(oversized, begin, end, 0, true));
+        struct staging_stretch shown = staging_shown(oversized);
+        take(batch, oversized, oversized_port, shown.begin,
+             find_cut(oversized, shown.begin, shown.end, 0, true));
     }
     batch->first_port++;
     return batch->octets;

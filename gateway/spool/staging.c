@@ -1,13 +1,13 @@
-/* The producer's end of a staging ring. A memfd mapped twice in a row makes every record
- * contiguous; the fast path is a memcpy by the caller, a checksum, and a header of one cache line.
+/* The producer's end of a staging ring. A record that has no room before the end of the ring goes
+ * to its beginning, so every record is contiguous; the fast path is a memcpy by the caller, a
+ * checksum, and a header of one cache line.
  */
 #include "gateway/spool/staging_ring.h"
 
 #include "gateway/base/limits.h"
+#include "gateway/base/pages.h"
 
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 enum {
     /* Cutting at a block takes at most a block and a header that did not fit before its end. Room
@@ -16,29 +16,8 @@ enum {
     STAGING_TAIL = 2 * (LIMIT_BLOCK + RECORD_HEADER),
     /* Every failure mark covers a COMMIT record at least, which is longer than this. */
     STAGING_COMMIT_MIN = RECORD_HEADER,
+    STAGING_WINDOW = 2 * 1024 * 1024,
 };
-
-static uint8_t *map_twice(uint64_t size)
-{
-    int descriptor = memfd_create("ringmx-staging", MFD_CLOEXEC);
-    if (descriptor < 0)
-        return NULL;
-    uint8_t *memory = NULL;
-    if (ftruncate(descriptor, (off_t)size) == 0) {
-        memory = mmap(NULL, size * 2, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (memory == MAP_FAILED)
-            memory = NULL;
-    }
-    for (int half = 0; memory != NULL && half < 2; half++) {
-        void *at = memory + (uint64_t)half * size;
-        if (mmap(at, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, descriptor, 0) != at) {
-            munmap(memory, size * 2);
-            memory = NULL;
-        }
-    }
-    close(descriptor);
-    return memory;
-}
 
 struct staging *staging_new(uint64_t size, struct bell *bell, void (*wake)(void *user), void *user)
 {
@@ -52,16 +31,15 @@ struct staging *staging_new(uint64_t size, struct bell *bell, void (*wake)(void 
                                 .wake_user = user,
                                 .mark_count = (uint32_t)(size / STAGING_COMMIT_MIN),
                                 .room_end = size,
+                                .jump_from = UINT64_MAX,
                                 .reserved = SIZE_MAX};
     /* Untouched pages cost nothing, and marks are rare. */
     staging->marks = calloc(staging->mark_count, sizeof *staging->marks);
-    staging->memory = map_twice(size);
+    staging->memory = pages_map(size + LIMIT_BLOCK);
     if (staging->memory == NULL || staging->marks == NULL) {
         staging_free(staging);
         return NULL;
     }
-    /* Hugepages make the kernel's pinning for direct I/O cheaper; not having them is fine. */
-    (void)madvise(staging->memory, size * 2, MADV_HUGEPAGE);
     return staging;
 }
 
@@ -69,37 +47,9 @@ void staging_free(struct staging *staging)
 {
     if (staging == NULL)
         return;
-    if (staging->memory != NULL)
-        munmap(staging->memory, staging->size * 2);
+    pages_unmap(staging->memory, staging->size + LIMIT_BLOCK);
     free(staging->marks);
     free(staging);
-}
-
-size_t staging_room(const struct staging *staging)
-{
-    uint64_t settled = atomic_load_explicit(&staging->settled, memory_order_acquire);
-    uint64_t used = staging->head - settled + STAGING_TAIL;
-    return used >= staging->size ? 0 : staging->size - used;
-}
-
-uint8_t *staging_reserve(struct staging *staging, size_t payload_max)
-{
-    uint64_t end = staging->head + record_size(payload_max) + STAGING_TAIL;
-    CHECK(record_size(payload_max) <= LIMIT_RECORD);
-    if (end > staging->room_end) {
-        staging->room_end =
-            atomic_load_explicit(&staging->settled, memory_order_acquire) + staging->size;
-        if (end > staging->room_end)
-            return NULL;
-    }
-    /* Readers of the hot cache look at this after they have copied, so it must be visible before
-     * the memory changes. An exchange is a full barrier; far steps make it rare. */
-    if (end > staging->overwriting) {
-        staging->overwriting = end + LIMIT_GROUP;
-        atomic_exchange(&staging->overwritten, staging->overwriting);
-    }
-    staging->reserved = payload_max;
-    return staging_at(staging, staging->head + RECORD_HEADER);
 }
 
 /* Lays down a PAD record up to the next block boundary; nothing when the head stands on one. */
@@ -116,6 +66,80 @@ static void cut(struct staging *staging)
         staging->head += gap;
     }
     staging->boundary = staging->head;
+}
+
+/* The end of what the producer may write over, as of now. */
+static uint64_t room_end(const struct staging *staging)
+{
+    uint64_t settled = atomic_load_explicit(&staging->settled, memory_order_acquire);
+    return staging_after_jump(staging, settled) + staging->size;
+}
+
+static uint64_t offset_of(const struct staging *staging, uint64_t position)
+{
+    return position & (staging->size - 1);
+}
+
+/* The writer knows one jump at a time: the next may come when it has passed the last. */
+static bool can_jump(const struct staging *staging)
+{
+    return atomic_load_explicit(&staging->taken, memory_order_acquire) >= staging->jumped_to;
+}
+
+size_t staging_room(const struct staging *staging)
+{
+    uint64_t here = room_end(staging) - staging->head;
+    if (here >= staging->size)
+        return staging->size - STAGING_TAIL; /* empty: it can begin again at once */
+    uint64_t before_end = staging->size - offset_of(staging, staging->head);
+    uint64_t room = here < before_end ? here : before_end;
+    if (here > 2 * before_end && can_jump(staging))
+        room = here - before_end;
+    return room > STAGING_TAIL ? room - STAGING_TAIL : 0;
+}
+
+/* Goes on at the beginning of the ring if `need` octets have room there. */
+static bool jump(struct staging *staging, uint64_t need)
+{
+    uint64_t next = (staging->head | (staging->size - 1)) + 1;
+    uint64_t end = room_end(staging);
+    bool empty = end - staging->head >= staging->size;
+    if (!can_jump(staging) || (!empty && next + need > end))
+        return false;
+    cut(staging);
+    if (staging->boundary != next) {
+        atomic_store_explicit(&staging->jump_to, next, memory_order_relaxed);
+        atomic_store_explicit(&staging->jump_from, staging->boundary, memory_order_relaxed);
+        staging->jumped_to = staging->head = staging->boundary = next;
+    }
+    staging->room_end = room_end(staging);
+    return next + need <= staging->room_end;
+}
+
+uint8_t *staging_reserve(struct staging *staging, size_t payload_max)
+{
+    uint64_t need = record_size(payload_max) + STAGING_TAIL;
+    CHECK(record_size(payload_max) <= LIMIT_RECORD);
+    /* The ring is large for bursts; as long as a small part of it does, that part stays in the
+     * cache. */
+    if (offset_of(staging, staging->head) >= STAGING_WINDOW)
+        (void)jump(staging, STAGING_WINDOW / 2);
+    if (offset_of(staging, staging->head) + need > staging->size && !jump(staging, need))
+        return NULL;
+    uint64_t end = staging->head + need;
+    if (end > staging->room_end) {
+        staging->room_end = room_end(staging);
+        if (end > staging->room_end)
+            return NULL;
+    }
+    /* Readers of the hot cache look at this after they have copied, so it must be visible before
+     * the memory changes. An exchange is a full barrier; far steps make it rare. */
+    if (end > staging->overwriting) {
+        staging->overwriting = end + LIMIT_GROUP;
+        atomic_exchange(&staging->overwritten, staging->overwriting);
+    }
+    staging->reserved = payload_max;
+    return staging_at(staging, staging->head + RECORD_HEADER);
 }
 
 uint64_t staging_append(struct staging *staging, enum record_kind kind, uint64_t message_id,
@@ -151,7 +175,8 @@ void staging_publish(struct staging *staging, bool urgent)
     staging->eager = false;
     staging->shown = staging->boundary;
     if (urgent) {
-        if (atomic_load_explicit(&staging->taken, memory_order_relaxed) == staging->shown)
+        uint64_t taken = atomic_load_explicit(&staging->taken, memory_order_relaxed);
+        if (staging_after_jump(staging, taken) == staging->shown)
             return;
         atomic_store_explicit(&staging->urgent, staging->shown, memory_order_relaxed);
         atomic_store_explicit(&staging->published, staging->shown, memory_order_release);
@@ -164,7 +189,7 @@ void staging_publish(struct staging *staging, bool urgent)
      * full, are worth waking it. Sequentially consistent on both sides, or it might sleep on what
      * it has not seen. */
     atomic_store(&staging->published, staging->shown);
-    uint64_t taken = atomic_load(&staging->taken);
+    uint64_t taken = staging_after_jump(staging, atomic_load(&staging->taken));
     if (taken >= before || staging->shown - taken >= LIMIT_GROUP)
         bell_ring(staging->bell);
 }
@@ -211,6 +236,20 @@ void staging_set_sleeping(struct staging *staging, bool sleeping)
      * settled, or the writer sees that it sleeps. */
     if (sleeping || atomic_load_explicit(&staging->sleeping, memory_order_relaxed))
         atomic_store(&staging->sleeping, sleeping);
+}
+
+struct staging_stretch staging_shown(const struct staging *staging)
+{
+    uint64_t taken = atomic_load_explicit(&staging->taken, memory_order_relaxed);
+    /* Sequentially consistent: staging_publish depends on it. */
+    uint64_t end = atomic_load(&staging->published);
+    uint64_t from = atomic_load_explicit(&staging->jump_from, memory_order_relaxed);
+    uint64_t begin = staging_after_jump(staging, taken);
+    if (begin >= end)
+        return (struct staging_stretch){taken, taken};
+    if (begin < from && from < end)
+        end = from;
+    return (struct staging_stretch){begin, end};
 }
 
 void staging_mark(struct staging *staging, uint64_t begin, uint64_t end,

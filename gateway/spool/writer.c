@@ -53,10 +53,9 @@ static uint64_t shown(const struct writer *writer, bool *urgent)
     uint64_t octets = 0;
     for (uint32_t i = 0; i < writer->ring_count; i++) {
         const struct staging *ring = writer->rings[i];
-        uint64_t taken = atomic_load_explicit(&ring->taken, memory_order_relaxed);
-        /* Sequentially consistent: staging_publish depends on it. */
-        octets += atomic_load(&ring->published) - taken;
-        *urgent |= atomic_load_explicit(&ring->urgent, memory_order_relaxed) > taken;
+        struct staging_stretch stretch = staging_shown(ring);
+        octets += stretch.end - stretch.begin;
+        *urgent |= atomic_load_explicit(&ring->urgent, memory_order_relaxed) > stretch.begin;
     }
     return octets;
 }

@@ -28,7 +28,7 @@ class Crash(unittest.TestCase):
             gateway.settings["spool.sync"] = chance.choice(("dsync", "fdatasync", "auto"))
             gateway.start()
             load.start(gateway.address)
-            time.sleep(chance.uniform(0.02, 0.25) * (4 if SLOW else 1))
+            time.sleep(chance.uniform(0.02, 0.15) * (4 if SLOW else 1))
             gateway.kill()
             load.stop()
             arrivals.take()

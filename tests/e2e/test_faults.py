@@ -1,6 +1,7 @@
 """Disks that are full and disks that fail: the documented reply, no abort, no loss, and recovery when it is over."""
 import os
 import random
+import re
 import subprocess
 import time
 import unittest
@@ -248,8 +249,11 @@ class Faults(unittest.TestCase):
                     self.weather("# " + str(number), *lines)  # a new content: the counts begin anew
                 self.assertTrue(self.send(client, 5000), self.refusals)
         self.wait_all()
-        wait_until(lambda: any("poisoned" in line.get("event", "") for line in
-                               self.gateway.log_lines()), "a line about the poisoned segment")
+        failed = [re.search(r"segment ([0-9a-f]{16}) ", line["msg"])[1]
+                  for line in self.gateway.events("spool.write")]
+        self.assertEqual(len(failed), 2, "two errors, two lines")
+        wait_until(lambda: not any(name + ".segment" in os.listdir(self.gateway.spool)
+                                   for name in failed), "no poisoned segment keeps its name")
         self.weather()
         self.gateway.restart()
         self.wait_all()
@@ -367,7 +371,7 @@ class Faults(unittest.TestCase):
         number = seed()
         chance = random.Random(number)
         # What follows a refused MAIL in a pipelined group is out of order: that is no crime here.
-        self.start_with_faults(**{"limits.bad_commands": "1000"})
+        self.start_with_faults()
         load = Load(number, threads=4, size_max=20000)
         load.start(self.gateway.address)
         kinds = ("write EIO 1 .segment", "write EIO 3 .segment", "sync EIO 2 .segment",

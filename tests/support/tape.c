@@ -91,27 +91,36 @@ static void take_record(struct tape *tape, const struct record *record, const ui
     fault(tape, "unknown kind", record->kind);
 }
 
-void tape_read(struct tape *tape, enum staging_outcome outcome)
+/* Reads one stretch, which lies in one piece. */
+static void read_stretch(struct tape *tape, uint64_t end)
 {
-    struct staging *staging = tape->staging;
-    uint64_t end = atomic_load(&staging->published);
-    if (end == tape->at)
-        return;
-    if (outcome != STAGING_DURABLE)
-        staging_mark(staging, tape->at, end, outcome);
     while (tape->at < end) {
-        const struct record *record = (const void *)staging_at(staging, tape->at);
+        const struct record *record = (const void *)staging_at(tape->staging, tape->at);
         size_t size = record_size(record->payload_len);
         if (record->magic != RECORD_MAGIC || size > end - tape->at) {
             fault(tape, "no record", tape->at);
             tape->at = end;
-            break;
+            return;
         }
-        take_record(tape, record, staging_at(staging, tape->at + RECORD_HEADER));
+        take_record(tape, record, staging_at(tape->staging, tape->at + RECORD_HEADER));
         tape->at += size;
     }
-    atomic_store(&staging->taken, end);
-    staging_settle(staging, end);
+}
+
+void tape_read(struct tape *tape, enum staging_outcome outcome)
+{
+    struct staging *staging = tape->staging;
+    for (;;) {
+        struct staging_stretch shown = staging_shown(staging);
+        if (shown.begin == shown.end)
+            return;
+        if (outcome != STAGING_DURABLE)
+            staging_mark(staging, shown.begin, shown.end, outcome);
+        tape->at = shown.begin;
+        read_stretch(tape, shown.end);
+        atomic_store(&staging->taken, shown.end);
+        staging_settle(staging, shown.end);
+    }
 }
 
 uint32_t tape_open_count(const struct tape *tape)

@@ -31,21 +31,24 @@ static uint64_t published(const struct staging *staging)
 static uint32_t take(struct staging *staging)
 {
     uint32_t count = 0;
-    uint64_t at = atomic_load(&staging->taken);
-    uint64_t end = published(staging);
-    assert_int_equal(at % LIMIT_BLOCK, 0);
-    assert_int_equal(end % LIMIT_BLOCK, 0);
-    while (at < end) {
-        const struct record *record = (const struct record *)staging_at(staging, at);
-        assert_int_equal(record->magic, RECORD_MAGIC);
-        if (record->kind != RECORD_PAD) {
-            assert_int_equal(record->payload_crc, crc32c(0, record + 1, record->payload_len));
-            count++;
+    struct staging_stretch shown = staging_shown(staging);
+    for (; shown.begin != shown.end; shown = staging_shown(staging)) {
+        uint64_t at = shown.begin;
+        assert_int_equal(at % LIMIT_BLOCK, 0);
+        assert_int_equal(shown.end % LIMIT_BLOCK, 0);
+        assert_true(at % staging->size + (shown.end - at) <= staging->size); /* in one piece */
+        while (at < shown.end) {
+            const struct record *record = (const struct record *)staging_at(staging, at);
+            assert_int_equal(record->magic, RECORD_MAGIC);
+            if (record->kind != RECORD_PAD) {
+                assert_int_equal(record->payload_crc, crc32c(0, record + 1, record->payload_len));
+                count++;
+            }
+            at += record_size(record->payload_len);
         }
-        at += record_size(record->payload_len);
+        assert_int_equal(at, shown.end);
+        atomic_store(&staging->taken, shown.end);
     }
-    assert_int_equal(at, end);
-    atomic_store(&staging->taken, end);
     return count;
 }
 
