@@ -197,17 +197,25 @@ static bool too_slow(const struct session *session)
            transaction->octets < (elapsed_s - SERVER_RATE_GRACE_S) * server->options->data_rate_min;
 }
 
+/* say_queued is the reply that everything is about: laid out by hand, since each message has one.
+ */
+static void say_queued(struct session *session, uint64_t id)
+{
+    static const char text[] = "250 2.0.0 Ok: queued as ";
+    char line[sizeof(text) + ID_TEXT_LEN + 2];
+    memcpy(line, text, sizeof(text) - 1);
+    id_format(id, line + sizeof(text) - 1);
+    memcpy(line + sizeof(text) - 1 + ID_TEXT_LEN, "\r\n", 2);
+    session_say(session, bytes_make(line, sizeof(text) - 1 + ID_TEXT_LEN + 2));
+}
+
 /* answer_message ends a transaction that the spool does not keep, or whose fate is known. */
 static void answer_message(struct session *session, enum reply reply)
 {
     struct server *server = session->server;
     server_log_message(server, session, session->transaction, reply);
     if (reply == REPLY_OK) {
-        char line[64];
-        char id[ID_TEXT_LEN + 1];
-        id_format(session->transaction->envelope.message_id, id);
-        int len = snprintf(line, sizeof(line), "250 2.0.0 Ok: queued as %s\r\n", id);
-        session_say(session, bytes_make(line, (size_t)len));
+        say_queued(session, session->transaction->envelope.message_id);
         session->message_count++;
     } else {
         session_reply(session, reply);

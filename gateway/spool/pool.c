@@ -158,6 +158,14 @@ bool pool_wanting(struct pool *pool)
     return wanting;
 }
 
+bool pool_keeps(struct pool *pool)
+{
+    pthread_mutex_lock(&pool->mutex);
+    bool keeps = pool->ready_count < pool->ready_wanted + POOL_RESERVE && !pool->stopping;
+    pthread_mutex_unlock(&pool->mutex);
+    return keeps;
+}
+
 struct segment *pool_take_dead(struct pool *pool)
 {
     struct segment *dead = NULL;

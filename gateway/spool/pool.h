@@ -12,6 +12,7 @@
 enum {
     POOL_SEGMENTS = 65536, /* generations from the oldest to the newest; 4 TiB of 64 MiB segments */
     POOL_READY = 16,       /* prepared segments at most */
+    POOL_RESERVE = 2,      /* recycled ones that are kept beyond what is asked for */
 };
 
 enum spool_state {
@@ -69,6 +70,12 @@ int pool_prepared(struct pool *pool, int error);
 
 /* pool_wanting is true when a segment should be prepared. */
 bool pool_wanting(struct pool *pool);
+
+/* pool_keeps is true when a dead segment should become ready again instead of being deleted. That
+ * is more than pool_wanting asks for: a busy writer takes a segment a little before an old one
+ * dies, and without a reserve each one would be deleted just after a new one was written full of
+ * zeros. */
+bool pool_keeps(struct pool *pool);
 
 /* pool_take_dead takes the oldest segment out of use and returns it, owned, when nothing in it
  * lives; else NULL. */

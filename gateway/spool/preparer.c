@@ -34,7 +34,7 @@ static int recycle(struct preparer *preparer, struct segment *dead)
         return 0;
     }
     if (atomic_load(&dead->poisoned) || dead->size != volume->segment_size ||
-        !pool_wanting(preparer->pool)) {
+        !pool_keeps(preparer->pool)) {
         segment_delete(volume, dead);
         return 0;
     }

@@ -1,13 +1,16 @@
-/* Where one thread lays down records for the writer: a ring of memory, mapped twice in a row so
- * that every record is contiguous, shared by exactly one producer (a worker or a courier) and the
- * writer. The producer copies message text from its receive buffers straight into it, while the
- * bytes are still in its cache: that is the one copy. The writer writes from it to disk as it
- * stands.
+/* Where one thread lays down records for the writer: a ring of memory shared by exactly one
+ * producer (a worker or a courier) and the writer. The producer copies message text from its
+ * receive buffers straight into it, while the bytes are still in its cache: that is the one copy.
+ * The writer writes from it to disk as it stands.
  *
- * Positions are octets since the start of the process; they only grow. Records become visible to
- * the writer with staging_publish, which fills up to the next block boundary with a PAD record, so
- * that every published stretch begins and ends on one. The writer publishes one word back:
- * everything up to `settled` is durable, or failed (see staging_outcome). */
+ * Positions only grow; a position's place in the ring is its remainder. A record is contiguous:
+ * where it has no room before the end, positions jump to the next round. They also jump early when
+ * the beginning is free again, so that little of a large ring is used while little is needed.
+ *
+ * Records become visible to the writer with staging_publish, which fills up to the next block
+ * boundary with a PAD record, so that every published stretch begins and ends on one. The writer
+ * publishes one word back: everything up to `settled` is durable, or failed (see staging_outcome).
+ */
 #ifndef GATEWAY_SPOOL_STAGING_H
 #define GATEWAY_SPOOL_STAGING_H
 

@@ -1,5 +1,6 @@
-"""The minimum data rate. It counts only after a grace of 10 s, so this takes a while. All clients wait at
-the same time."""
+"""What takes its time: the minimum data rate, which counts only after a grace of 10 s, and clients that never read.
+"""
+import socket
 import threading
 import time
 import unittest
@@ -57,6 +58,46 @@ class Rate(unittest.TestCase):
             self.assertEqual(results[name][0], 250, f"{name}: {results[name]}")
             gateway.wait_messages(name, 1)
         gateway.stop()
+
+
+class Deaf(unittest.TestCase):
+    CLIENTS = 700
+    HONEST = 20
+
+    def test_deaf_clients_starve_nobody(self):
+        """Clients that send commands and never read the replies hold receive buffers until they are found out: the
+        honest ones beside them go on."""
+        gateway = Gateway(settings={"limits.connections_per_ip": "2000"})
+        self.addCleanup(gateway.close)
+        gateway.start()
+        deaf = [self.deaf_client(gateway.address) for _ in range(self.CLIENTS)]
+        honest = [Client(gateway.address, timeout_s=15) for _ in range(self.HONEST)]
+        for client in honest:
+            client.hello()
+        end = time.monotonic() + 8
+        commands = b"NOOP\r\n" * 10000
+        rounds = 0
+        while time.monotonic() < end:
+            for client in deaf:
+                try:
+                    client.send(commands)
+                except (BlockingIOError, ConnectionError):
+                    pass
+            for client in honest:
+                client.expect(250, "NOOP")
+            rounds += 1
+        self.assertGreater(rounds, 1)
+        for client in (*deaf, *honest):
+            client.close()
+        gateway.stop()
+
+    @staticmethod
+    def deaf_client(address):
+        client = socket.socket(socket.AF_INET)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        client.connect(address)
+        client.setblocking(False)
+        return client
 
 
 if __name__ == "__main__":

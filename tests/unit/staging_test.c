@@ -225,13 +225,86 @@ static void wakes_only_sleepers(void **state)
     (void)state;
 }
 
+/* An empty ring takes the largest record it ever could, wherever it stands. */
+static void empty_ring_takes_the_largest(void **state)
+{
+    struct bell bell = {0};
+    struct staging *staging = staging_new(SIZE, &bell, NULL, NULL);
+    size_t largest = staging_room(staging) - RECORD_HEADER;
+    for (size_t len = 100; len < SIZE; len = len * 3 + 7) {
+        put(staging, RECORD_COMMIT, len);
+        staging_publish(staging, true);
+        assert_int_equal(take(staging), 1);
+        staging_settle(staging, published(staging));
+        assert_true(staging_room(staging) >= record_size(largest));
+        put(staging, RECORD_COMMIT, largest);
+        staging_publish(staging, true);
+        assert_int_equal(take(staging), 1);
+        staging_settle(staging, published(staging));
+    }
+    staging_free(staging);
+    (void)state;
+}
+
+/* A large ring that is settled in time goes round in a small part of itself; one that is not is
+ * used to its end. */
+static void small_part_is_used(void **state)
+{
+    enum { RING = 16 * SIZE };
+    struct bell bell = {0};
+    struct staging *staging = staging_new(RING, &bell, NULL, NULL);
+    uint64_t furthest = 0;
+    for (int i = 0; i < 2000; i++) {
+        uint64_t end = put(staging, RECORD_COMMIT, 16384) & (RING - 1);
+        furthest = end > furthest ? end : furthest;
+        staging_publish(staging, true);
+        take(staging);
+        staging_settle(staging, published(staging));
+    }
+    assert_in_range(furthest, 2 * SIZE, 3 * SIZE);
+    uint32_t laid = 0;
+    while (staging_reserve(staging, 16384) != NULL) {
+        staging_append(staging, RECORD_BODY, 1, laid++, 16384);
+        staging_publish(staging, true);
+    }
+    assert_true(laid > (RING - 4 * SIZE) / 16448);
+    assert_int_equal(take(staging), laid);
+    staging_free(staging);
+    (void)state;
+}
+
+/* What comes first behind a jump wakes the writer, though it has not passed the jump. */
+static void jump_keeps_the_bell(void **state)
+{
+    struct bell bell = {0};
+    struct staging *staging = staging_new(SIZE, &bell, NULL, NULL);
+    size_t half = SIZE / 2 + SIZE / 8;
+    put(staging, RECORD_COMMIT, half);
+    staging_publish(staging, true);
+    assert_int_equal(take(staging), 1);
+    staging_settle(staging, published(staging));
+    assert_true(bell_wait(&bell, 0));
+    assert_non_null(staging_reserve(staging, half)); /* jumps */
+    assert_true(staging_unpublished(staging));
+    staging_publish(staging, false);
+    assert_int_equal(take(staging), 0);
+    (void)bell_wait(&bell, 0);
+    put(staging, RECORD_DONE, 24);
+    staging_publish(staging, false);
+    assert_true(bell_wait(&bell, 0));
+    assert_int_equal(take(staging), 1);
+    staging_free(staging);
+    (void)state;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(crc_is_crc32c),       cmocka_unit_test(wraps_around),
         cmocka_unit_test(pads_every_gap),      cmocka_unit_test(full_ring_refuses),
         cmocka_unit_test(publishes_in_groups), cmocka_unit_test(outcomes_in_order),
-        cmocka_unit_test(wakes_only_sleepers),
+        cmocka_unit_test(wakes_only_sleepers), cmocka_unit_test(empty_ring_takes_the_largest),
+        cmocka_unit_test(small_part_is_used),  cmocka_unit_test(jump_keeps_the_bell),
     };
     return cmocka_run_group_tests_name("staging", tests, NULL, NULL);
 }

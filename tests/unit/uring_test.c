@@ -175,6 +175,7 @@ static void receives(void **state)
         buffers_taken(&buffers);
         assert_memory_equal(buffers_data(&buffers, completion.buffer), text, (size_t)len);
         buffers_give(&buffers, completion.buffer);
+        buffers_lend(&buffers);
         assert_int_equal(uring_in_kernel(ring), 1);
     }
     close(ends[1]);
@@ -184,6 +185,7 @@ static void receives(void **state)
     if (completion.flags & COMPLETION_BUFFER) {
         buffers_taken(&buffers);
         buffers_give(&buffers, completion.buffer);
+        buffers_lend(&buffers);
     }
     close(ends[0]);
     assert_int_equal(buffers.given, BUFFERS);
@@ -219,10 +221,49 @@ static void out_of_buffers(void **state)
     assert_int_equal(count, BUFFERS);
     assert_int_equal(buffers.given, 0);
     buffers_give(&buffers, held[--count]);
+    buffers_lend(&buffers);
     uring_receive_multishot(ring, tag, ends[0]); /* it goes on where it stopped */
     completion = next(ring);
     assert_int_equal(completion.result, BUFFER_SIZE);
     assert_true(completion.flags & COMPLETION_BUFFER);
+    close(ends[1]);
+    while (uring_in_kernel(ring) > 0)
+        (void)next(ring);
+    close(ends[0]);
+    uring_free(ring);
+    buffers_cleanup(&buffers);
+}
+
+/* Few buffers are lent, the one that came home last first; more when they did not suffice. */
+static void lends_few(void **state)
+{
+    struct uring *ring = make(state);
+    struct buffers buffers;
+    assert_int_equal(buffers_init(&buffers, ring, 256, BUFFER_SIZE), 0);
+    uint32_t few = buffers.given;
+    assert_in_range(few, 1, 128);
+    assert_int_equal(few + buffers.home_count, 256);
+    int ends[2];
+    pair(ends);
+    uring_receive_multishot(ring, tag_make(REQUEST_RECEIVE, 1, 7), ends[0]);
+    for (uint32_t i = 0; i < 10 * few; i++) {
+        assert_int_equal(write(ends[1], "x", 1), 1);
+        struct completion completion = next(ring);
+        assert_true(completion.flags & COMPLETION_BUFFER);
+        assert_true(completion.buffer >= 256 - few); /* the others are never touched */
+        buffers_taken(&buffers);
+        buffers_give(&buffers, completion.buffer);
+        buffers_lend(&buffers);
+        assert_int_equal(buffers.given, few);
+    }
+    for (uint32_t lent = few; lent < 256; lent *= 2) {
+        buffers_starved(&buffers);
+        buffers_lend(&buffers);
+        assert_int_equal(buffers.given, 2 * lent);
+    }
+    buffers_starved(&buffers);
+    buffers_lend(&buffers);
+    assert_int_equal(buffers.given, 256);
     close(ends[1]);
     while (uring_in_kernel(ring) > 0)
         (void)next(ring);
@@ -423,6 +464,7 @@ int main(void)
         TWICE(more_than_the_queue),
         TWICE(receives),
         TWICE(out_of_buffers),
+        TWICE(lends_few),
         TWICE(cancels),
         TWICE(cancels_a_send),
         TWICE(accepts),
