@@ -100,7 +100,7 @@ def run_load(server, scenario, seconds, warm_up):
 def run_idle(server):
     """Bytes of the server's own memory for each of 10,000 connections that only wait."""
     before = server.resident_bytes()
-    command = [LOAD, "--port", str(server.port), "--cpu", str(LOAD_CPU), "--json", "--marks", "--many-sources",
+    command = [LOAD, "--port", str(server.port), "--cpu", str(LOAD_CPU), "--json", "--marks", "--spin", "--many-sources",
                "--connections", "0", "--idle", str(IDLE_CONNECTIONS), "--seconds", "1"]
     during = None
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as load:

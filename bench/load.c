@@ -38,6 +38,7 @@ static const char usage[] =
     "  --domain NAME --user NAME     of the recipients (example.org, user)\n"
     "  --pipelined | --lock-step     commands in one group (default), or one by one\n"
     "  --bdat                        BDAT in place of DATA\n"
+    "  --spin                        never sleep: the server does not pay for waking this program\n"
     "  --many-sources                each connection from its own address in 127.0.0.0/8\n"
     "  --reconnect                   a lost connection is no failure, but tried again\n"
     "  --acked FILE                  append the X-Load-Id of each acknowledged message\n"
@@ -94,6 +95,7 @@ static const struct option long_options[] = {
     {"pipelined",               no_argument,       NULL, 'P'},
     {"lock-step",               no_argument,       NULL, 'L'},
     {"bdat",                    no_argument,       NULL, 'B'},
+    {"spin",                    no_argument,       NULL, 'Z'},
     {"many-sources",            no_argument,       NULL, 'S'},
     {"reconnect",               no_argument,       NULL, 'R'},
     {"json",                    no_argument,       NULL, 'J'},
@@ -132,6 +134,7 @@ static void option_take(struct load_options *options, int option, const char *na
     case 'L': client->pipelined = false; break;
     case 'B': options->mail.bdat = true; break;
     case 'S': client->many_sources = true; break;
+    case 'Z': client->spin = true; break;
     case 'R': client->reconnect = true; break;
     case 'J': options->json = true; break;
     case 'M': client->marks = true; break;

@@ -335,7 +335,9 @@ static void turn(struct client *client)
     struct __kernel_timespec wait = {.tv_nsec = 10000000};
     struct io_uring_cqe *cqe;
     unsigned head, count = 0;
-    int result = io_uring_submit_and_wait_timeout(&client->ring, &cqe, 1, &wait, NULL);
+    int result = client->options->spin
+                     ? io_uring_submit_and_get_events(&client->ring)
+                     : io_uring_submit_and_wait_timeout(&client->ring, &cqe, 1, &wait, NULL);
     if (result < 0 && result != -ETIME && result != -EINTR)
         client_die("io_uring_enter", -result);
     io_uring_for_each_cqe(&client->ring, head, cqe)

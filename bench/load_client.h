@@ -19,6 +19,7 @@ struct client_options {
     uint64_t messages;                /* stop after so many; 0: by time */
     double seconds, warm_up_seconds;
     bool pipelined;
+    bool spin;         /* look for completions without ever sleeping */
     bool many_sources; /* each connection from an own address in 127.0.0.0/8 */
     bool reconnect;    /* a lost connection is tried again and no failure */
     bool marks;        /* "start" and "end" of the measured time, to stderr, as they happen */

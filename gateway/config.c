@@ -86,7 +86,7 @@ static const struct number_word numbers[] = {
     TIME("queue", "retry_min", courier.retry_min_s, 1, 30 * DAY, MINUTE),
     TIME("queue", "retry_max", courier.retry_max_s, 1, 30 * DAY, HOUR),
     TIME("queue", "lifetime", courier.lifetime_s, 1, 30 * DAY, 5 * DAY),
-    NUMBER("io", "buffers", io_buffer_count, 2, 32768, 256, CONFIG_COUNT, 0),
+    NUMBER("io", "buffers", io_buffer_count, 2, 32768, 2048, CONFIG_COUNT, 0),
     SIZE("io", "buffer_size", io_buffer_size, KIB, MIB, 16 * KIB),
 };
 

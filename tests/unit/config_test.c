@@ -117,7 +117,7 @@ static void what_is_left_out_has_its_default(void **state)
     assert_int_equal(config->log.level, LOG_INFO);
     assert_int_equal(config->log.format, LOG_LOGFMT);
     assert_false(config->io_baseline);
-    assert_int_equal(config->io_buffer_count, 256);
+    assert_int_equal(config->io_buffer_count, 2048);
     assert_int_equal(config->io_buffer_size, 16 * 1024);
     assert_int_equal(config->listener_count, 1);
     assert_int_equal(config->domain_count, 1);
