@@ -26,6 +26,7 @@ LOAD = os.path.join(peers.BUILD, "ringmx-load")
 RESULTS = os.path.join(peers.HERE, "results", "results.json")
 SERVER_CPU, LOAD_CPU = 0, 1
 SERVERS = [peers.Ringmx, peers.NullMemory, peers.NullDirect, peers.NullFdatasync, peers.SmtpSink, peers.Postfix]
+IDLE_FEW = 2_000
 IDLE_CONNECTIONS = 10_000
 
 
@@ -66,7 +67,7 @@ GOALS = [
 
 def run_load(server, scenario, seconds, warm_up):
     """One run; returns its figures, or None when any transaction failed."""
-    command = [LOAD, "--port", str(server.port), "--cpu", str(LOAD_CPU), "--json", "--marks",
+    command = [LOAD, "--port", str(server.port), "--cpu", str(LOAD_CPU), "--json", "--marks", "--spin",
                "--connections", str(scenario.connections), "--seconds", str(seconds),
                "--warm-up", str(warm_up), *scenario.arguments.split()]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as load:
@@ -97,21 +98,30 @@ def run_load(server, scenario, seconds, warm_up):
     }
 
 
-def run_idle(server):
-    """Bytes of the server's own memory for each of 10,000 connections that only wait."""
-    before = server.resident_bytes()
-    command = [LOAD, "--port", str(server.port), "--cpu", str(LOAD_CPU), "--json", "--marks", "--spin", "--many-sources",
-               "--connections", "0", "--idle", str(IDLE_CONNECTIONS), "--seconds", "1"]
+def resident_with_idle(server, count):
+    """The server's resident bytes while `count` connections wait; None when they could not all be opened."""
+    command = [LOAD, "--port", str(server.port), "--cpu", str(LOAD_CPU), "--json", "--marks", "--many-sources",
+               "--connections", "0", "--idle", str(count), "--seconds", "1"]
     during = None
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as load:
         for line in load.stderr:
             if line.strip() == "end":
                 during = server.resident_bytes()
         opened = json.loads(load.stdout.read())["opened"]
-    if during is None or opened < IDLE_CONNECTIONS:
-        print(f"  {server.name}: {opened} of {IDLE_CONNECTIONS} idle connections", file=sys.stderr)
+    if during is None or opened < count:
+        print(f"  {server.name}: {opened} of {count} idle connections", file=sys.stderr)
         return None
-    return (during - before) / IDLE_CONNECTIONS
+    return during
+
+
+def run_idle(server):
+    """Bytes of the server's own memory for each further connection that only waits, between 2,000 and 10,000: what
+    the server has once, and what a burst of new connections leaves behind, is not counted for each."""
+    few = resident_with_idle(server, IDLE_FEW)
+    many = resident_with_idle(server, IDLE_CONNECTIONS)
+    if few is None or many is None:
+        return None
+    return (many - few) / (IDLE_CONNECTIONS - IDLE_FEW)
 
 
 def summary(runs):

@@ -160,9 +160,9 @@ static void set_up_hand(struct gateway *gateway, size_t index)
     worker->index = (uint32_t)index;
     worker->cpu = cpu_for_worker(index, gateway->hand_count);
     worker->streams_max = config->server.connections_max;
-    /* A connection that does its worst at once: two blocks of replies, an unfinished line, a
-     * transaction and text put aside; and recipients for those that do not stop at a few. */
-    worker->blocks_max = config->server.connections_max * 5 + 65536;
+    /* A connection that does its worst at once: two blocks of replies, a transaction and text put
+     * aside; and recipients for those that do not stop at a few. */
+    worker->blocks_max = config->server.connections_max * 4 + 65536;
     worker->buffer_count = config->io_buffer_count;
     worker->buffer_size = config->io_buffer_size;
     worker->baseline = config->io_baseline;

@@ -1,4 +1,4 @@
-/* Pool of 4 KiB blocks: see blocks.h. */
+/* Pool of blocks: see blocks.h. */
 #include "gateway/base/blocks.h"
 
 #include "gateway/base/check.h"
@@ -8,8 +8,14 @@
 
 bool blocks_init(struct blocks *blocks, uint32_t count)
 {
+    return blocks_init_sized(blocks, count, BLOCK_SIZE);
+}
+
+bool blocks_init_sized(struct blocks *blocks, uint32_t count, size_t size)
+{
     memset(blocks, 0, sizeof(*blocks));
-    blocks->memory = pages_map((size_t)count * BLOCK_STRIDE);
+    blocks->stride = size + 64;
+    blocks->memory = pages_map((size_t)count * blocks->stride);
     if (blocks->memory == NULL)
         return false;
     blocks->count = count;
@@ -18,7 +24,7 @@ bool blocks_init(struct blocks *blocks, uint32_t count)
 
 void blocks_cleanup(struct blocks *blocks)
 {
-    pages_unmap(blocks->memory, (size_t)blocks->count * BLOCK_STRIDE);
+    pages_unmap(blocks->memory, (size_t)blocks->count * blocks->stride);
     memset(blocks, 0, sizeof(*blocks));
 }
 
@@ -28,7 +34,7 @@ void *blocks_take(struct blocks *blocks)
     if (block != NULL)
         memcpy(&blocks->free_list, block, sizeof(void *));
     else if (blocks->reached < blocks->count)
-        block = blocks->memory + (size_t)blocks->reached++ * BLOCK_STRIDE;
+        block = blocks->memory + (size_t)blocks->reached++ * blocks->stride;
     else
         return NULL;
     blocks->used++;
@@ -40,7 +46,7 @@ void blocks_give(struct blocks *blocks, void *block)
     if (block == NULL)
         return;
     CHECK((uint8_t *)block >= blocks->memory &&
-          (uint8_t *)block < blocks->memory + (size_t)blocks->reached * BLOCK_STRIDE);
+          (uint8_t *)block < blocks->memory + (size_t)blocks->reached * blocks->stride);
     memcpy(block, &blocks->free_list, sizeof(void *));
     blocks->free_list = block;
     blocks->used--;

@@ -16,7 +16,7 @@ enum limits {
                                         of ~1,000 octets (forward-path, ORCPT) fits */
     LIMIT_GROUP = 256 * 1024, /* staged octets after which the producer cuts at a block boundary */
 
-    LIMIT_LINE = 2048,   /* longest command line that is parsed, CR LF included */
+    LIMIT_LINE = 12288,  /* longest command line that is read, CR LF included (RFC 4954 4) */
     LIMIT_RECEIVED = 50, /* Received fields before it is called a loop (RFC 5321 6.3) */
 };
 

@@ -292,7 +292,10 @@ int uring_wait(struct uring *ring, uint64_t timeout_us, struct completion *out, 
     };
     struct io_uring_cqe *first;
     int result;
-    if (timeout_us == 0)
+    if (timeout_us == 0 && io_uring_cq_ready(&ring->ring) > 0)
+        result =
+            io_uring_submit(&ring->ring); /* first what is here: asking for more fills buffers */
+    else if (timeout_us == 0)
         result = io_uring_submit_and_get_events(&ring->ring);
     else
         result = io_uring_submit_and_wait_timeout(&ring->ring, &first, 1,

@@ -246,12 +246,13 @@ static int init(struct server *server, struct worker *worker, const struct serve
     server->log = log_port_new(setup->log, "worker");
     server->context.blocks = &worker->blocks;
     server->context.staging = setup->staging;
-    server->context.blocks_reserved = setup->worker.streams_max * 4;
+    server->context.blocks_reserved = setup->worker.streams_max * 3;
     server->context.scratch = calloc(LIMIT_RECIPIENTS, sizeof(*server->context.scratch));
     list_init(&server->waiting);
     list_init(&server->aborting);
     list_init(&server->stalled);
-    if (server->context.scratch == NULL)
+    if (server->context.scratch == NULL ||
+        !blocks_init_sized(&server->lines, setup->worker.streams_max, LIMIT_LINE))
         return -ENOMEM;
     use_options(server, setup->options);
     return 0;
@@ -278,6 +279,7 @@ int server_run(struct server *server, struct worker *worker, const struct server
         server_log_worker(server);
         worker_cleanup(worker);
     }
+    blocks_cleanup(&server->lines);
     free(server->context.scratch);
     server->context.scratch = NULL;
     return result;

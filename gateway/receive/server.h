@@ -51,6 +51,8 @@ struct server {
     struct admission *admission;
     struct log_port *log;
     struct transaction_context context;
+    struct blocks
+        lines; /* of LIMIT_LINE octets: unfinished command lines, one for each session at most */
     struct list waiting;  /* transactions, in the order of their commit_position */
     struct list aborting; /* transactions without a session, waiting for room for their ABORT */
     struct list stalled;  /* sessions that wait for room in the staging ring */

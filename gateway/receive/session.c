@@ -110,7 +110,7 @@ static void put_aside(struct session *session, struct bytes part)
         return;
     }
     if (session->line == NULL)
-        session->line = blocks_take(&worker_of(session)->blocks);
+        session->line = blocks_take(&session->server->lines);
     if (session->line == NULL) {
         session_leave(session, REPLY_TOO_MANY_CONNECTIONS); /* as if there were no slot */
         return;
@@ -154,7 +154,7 @@ static size_t read_command(struct session *session, struct bytes in)
     struct bytes line = bytes_make(session->line, session->line_len);
     session->line_len = 0;
     run_line(session, line, more_behind);
-    blocks_give(&worker_of(session)->blocks, session->line);
+    blocks_give(&session->server->lines, session->line);
     session->line = NULL;
     return newline + 1;
 }
@@ -437,7 +437,7 @@ void session_closed(struct stream *stream, void *owner, int error)
     struct server *server = session->server;
     (void)stream;
     list_remove(&session->stalled);
-    blocks_give(&server->worker->blocks, session->line);
+    blocks_give(&server->lines, session->line);
     session->line = NULL;
     session_drop_transaction(session);
     admission_leave(server->admission, &session->peer);

@@ -358,6 +358,7 @@ static void begin(uint8_t bits)
     failing = bits & OPTION_FAILURES;
     use_options(&server, &options);
     insist(blocks_init(&worker.blocks, bits & OPTION_FEW_BLOCKS ? 6 : 600));
+    insist(server.lines.memory != NULL || blocks_init_sized(&server.lines, 1, LIMIT_LINE));
     server.draining = false;
     replies_len = 0;
     kept = 0;
@@ -394,6 +395,7 @@ static void finish(int result)
 static void check_home(void)
 {
     struct completion completions[64];
+    insist(server.lines.used == 0);
     insist(worker.blocks.used == 0 && worker.buffers.given + worker.buffers.home_count == BUFFERS &&
            worker.slots.used == 0);
     insist(list_empty(&worker.streams) && list_empty(&worker.starved) && worker.timers.count == 0);
