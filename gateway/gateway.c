@@ -201,7 +201,6 @@ static void say_started(struct gateway *gateway)
     log_string(&line, "scanner", scan_kind_name(gateway->scanner));
     log_string(&line, "sync", spool_sync_used(gateway->spool));
     log_string(&line, "wake", features->message_register ? "message" : "eventfd");
-    log_string(&line, "min_wait", features->min_wait ? "yes" : "no");
     log_number(&line, "connection_octets", sizeof(struct stream) + sizeof(struct session));
     log_end(&line);
 }

@@ -14,8 +14,7 @@
 #include <unistd.h>
 
 enum newer_than_liburing_2_3 {
-    FEATURE_MIN_TIMEOUT = 1 << 15, /* 6.12 */
-    REGISTER_SEND_MSG_RING = 31,   /* 6.13 */
+    REGISTER_SEND_MSG_RING = 31, /* 6.13 */
 };
 
 struct uring {
@@ -73,10 +72,8 @@ struct uring *uring_new(const struct uring_options *options, int *error)
         return NULL;
     }
     (void)io_uring_register_ring_fd(&ring->ring); /* saves a descriptor look-up; optional */
-    if (!options->baseline) {
-        ring->features.min_wait = (ring->ring.features & FEATURE_MIN_TIMEOUT) != 0;
+    if (!options->baseline)
         ring->features.message_register = probe_message_register();
-    }
     return ring;
 }
 
@@ -190,22 +187,26 @@ void uring_accept_multishot(struct uring *ring, uint64_t tag, int descriptor)
     io_uring_sqe_set_data64(sqe, tag);
 }
 
+/* into_provided_buffer lets the kernel choose a buffer of group 0 when data is there. */
+static void into_provided_buffer(struct io_uring_sqe *sqe, uint64_t tag)
+{
+    sqe->flags |= IOSQE_BUFFER_SELECT;
+    sqe->buf_group = 0;
+    io_uring_sqe_set_data64(sqe, tag);
+}
+
 void uring_receive_multishot(struct uring *ring, uint64_t tag, int descriptor)
 {
     struct io_uring_sqe *sqe = take_sqe(ring);
     io_uring_prep_recv_multishot(sqe, descriptor, NULL, 0, 0);
-    sqe->flags |= IOSQE_BUFFER_SELECT;
-    sqe->buf_group = 0;
-    io_uring_sqe_set_data64(sqe, tag);
+    into_provided_buffer(sqe, tag);
 }
 
 void uring_receive_once(struct uring *ring, uint64_t tag, int descriptor)
 {
     struct io_uring_sqe *sqe = take_sqe(ring);
     io_uring_prep_recv(sqe, descriptor, NULL, 0, 0);
-    sqe->flags |= IOSQE_BUFFER_SELECT;
-    sqe->buf_group = 0;
-    io_uring_sqe_set_data64(sqe, tag);
+    into_provided_buffer(sqe, tag);
 }
 
 void uring_poll_multishot(struct uring *ring, uint64_t tag, int descriptor)

@@ -69,7 +69,6 @@ struct uring_options {
 /* What the kernel can do beyond 6.1, as found by probing. */
 struct uring_features {
     bool message_register; /* wake a ring from a thread without a ring (6.13); else eventfd */
-    bool min_wait;         /* 6.12 */
 };
 
 /* uring_new makes a ring for the calling thread. NULL: *error is the -errno of the step that

@@ -30,7 +30,6 @@ static struct uring *make(void **state)
     assert_int_equal(uring_in_kernel(ring), 0);
     if (options.baseline) {
         assert_false(uring_features(ring)->message_register);
-        assert_false(uring_features(ring)->min_wait);
     }
     return ring;
 }
