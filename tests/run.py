@@ -26,7 +26,7 @@ PARALLEL = 2
 FUZZ_SECONDS = int(os.environ.get("SECONDS_PER_FUZZER", "10"))
 
 # Unit tests that start threads also run under ThreadSanitizer.
-TSAN_UNITS = ["admission", "bell", "courier", "log", "spool", "staging", "uring", "worker", "writer"]
+TSAN_UNITS = ["admission", "bell", "courier", "log", "spool", "spool_threads", "staging", "uring", "worker", "writer"]
 
 # Every end-to-end module runs with E2E_ALWAYS, except as E2E_ONLY says; further runs stand in E2E_MORE.
 #   flavour: which build (RINGMX_BIN, RINGMX_FLAVOUR); profile61 is release with every io_uring feature newer than

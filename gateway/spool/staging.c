@@ -109,7 +109,7 @@ static bool jump(struct staging *staging, uint64_t need)
     cut(staging);
     if (staging->boundary != next) {
         atomic_store_explicit(&staging->jump_to, next, memory_order_relaxed);
-        atomic_store_explicit(&staging->jump_from, staging->boundary, memory_order_relaxed);
+        atomic_store_explicit(&staging->jump_from, staging->boundary, memory_order_release);
         staging->jumped_to = staging->head = staging->boundary = next;
     }
     staging->room_end = room_end(staging);

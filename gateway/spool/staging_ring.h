@@ -69,7 +69,8 @@ static inline uint8_t *staging_at(const struct staging *staging, uint64_t positi
 /* staging_after_jump returns `position`, or where it goes on if the last jump begins there. */
 static inline uint64_t staging_after_jump(const struct staging *staging, uint64_t position)
 {
-    if (position != atomic_load_explicit(&staging->jump_from, memory_order_relaxed))
+    /* Who sees where a jump begins sees where it ends. */
+    if (position != atomic_load_explicit(&staging->jump_from, memory_order_acquire))
         return position;
     return atomic_load_explicit(&staging->jump_to, memory_order_relaxed);
 }
