@@ -140,6 +140,7 @@ static void make_surroundings(void)
         .admission = admission_new(10),
         .log = log_to_nowhere,
     };
+    setup.worker.streams_max = 1;
     insist(setup.admission != NULL && init(&server, &worker, &setup) == 0);
 }
 
@@ -358,7 +359,6 @@ static void begin(uint8_t bits)
     failing = bits & OPTION_FAILURES;
     use_options(&server, &options);
     insist(blocks_init(&worker.blocks, bits & OPTION_FEW_BLOCKS ? 6 : 600));
-    insist(server.lines.memory != NULL || blocks_init_sized(&server.lines, 1, LIMIT_LINE));
     server.draining = false;
     replies_len = 0;
     kept = 0;
