@@ -224,8 +224,10 @@ static void feed(struct bytes in, struct bytes cuts)
         size_t len = (cut & 63) == 63 ? BUFFER_SIZE : (cut & 63) + 1u;
         len = len < in.len ? len : in.len;
         buffers_lend(&worker.buffers);
-        if (worker.buffers.given == 0)
+        if (worker.buffers.given == 0) {
             settle_all(); /* held ones come home */
+            buffers_lend(&worker.buffers);
+        }
         if (stream == NULL || stream->state != STREAM_OPEN || worker.buffers.given == 0)
             break;
         receive(in.data, len);
