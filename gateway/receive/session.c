@@ -50,7 +50,10 @@ void session_reply(struct session *session, enum reply reply)
 
 void session_refuse(struct session *session, enum reply reply)
 {
-    if (++session->bad_commands > session->server->options->bad_commands_max)
+    bool forgiven = reply == REPLY_NEED_MAIL && session->forgiven > 0;
+    session->forgiven -= forgiven;
+    session->bad_commands += !forgiven;
+    if (session->bad_commands > session->server->options->bad_commands_max)
         session_leave(session, REPLY_TOO_MANY_ERRORS);
     else
         session_reply(session, reply);

@@ -282,10 +282,7 @@ void verbs_run(struct session *session, struct bytes line, bool more_behind)
     enum reply reply = judge_command(session, line, more_behind);
     unsigned code = reply_code(reply);
     bool bad = code == 500 || code == 501 || code == 502 || code == 503 || code == 555;
-    bool forgiven = reply == REPLY_NEED_MAIL && session->forgiven > 0;
-    if (forgiven)
-        session->forgiven--;
-    if (bad && !forgiven)
+    if (bad)
         session_refuse(session, reply);
     else if (reply != REPLY_NONE)
         session_reply(session, reply);
