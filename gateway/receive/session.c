@@ -331,6 +331,13 @@ static size_t read_some(struct session *session, struct bytes in)
     CHECK(false); /* a paused stream brings nothing */
 }
 
+/* waiting: the session is paused for the writer or for room, not for the client to read. */
+static bool waiting(const struct session *session)
+{
+    return session->mode == SESSION_COMMIT || session->mode == SESSION_WAIT ||
+           list_linked(&session->stalled);
+}
+
 /* empty_chunk: a BDAT chunk that is complete before its first octet still has to be answered. */
 static bool empty_chunk(const struct session *session)
 {
@@ -386,18 +393,14 @@ static void go_on(struct session *session)
         commit(session);
     else if (empty_chunk(session)) /* nothing that is still to come would wake it */
         (void)read_chunk(session, bytes_make(NULL, 0));
-    bool waiting = session->mode == SESSION_COMMIT || session->mode == SESSION_WAIT ||
-                   list_linked(&session->stalled);
-    if (!waiting)
+    if (!waiting(session))
         stream_resume(worker_of(session), stream_of(session));
 }
 
 void session_writable(struct stream *stream, void *owner)
 {
     struct session *session = owner;
-    bool waiting = session->mode == SESSION_COMMIT || session->mode == SESSION_WAIT ||
-                   list_linked(&session->stalled);
-    if (!waiting && stream_room(worker_of(session), stream) >= REPLY_ROOM)
+    if (!waiting(session) && stream_room(worker_of(session), stream) >= REPLY_ROOM)
         go_on(session); /* else what is collected leaves next, and we are called again */
 }
 

@@ -370,8 +370,8 @@ class Faults(unittest.TestCase):
         acknowledged arrives."""
         number = seed()
         chance = random.Random(number)
-        # What follows a refused MAIL in a pipelined group is out of order: that is no crime here.
-        self.start_with_faults(**{"limits.bad_commands": "1000"})
+        # What is pipelined behind a refused MAIL is out of order, but does not count as a bad command.
+        self.start_with_faults()
         load = Load(number, threads=4, size_max=20000)
         load.start(self.gateway.address)
         kinds = ("write EIO 1 .segment", "write EIO 3 .segment", "sync EIO 2 .segment",
@@ -388,7 +388,7 @@ class Faults(unittest.TestCase):
         self.assertTrue(self.gateway.alive(), self.gateway.log_text()[-2000:])
         self.assertEqual(load.errors, [])
         self.assertLessEqual({reply.code for reply in load.refused.values()}, {451, 452})
-        self.assertGreater(len(load.acknowledged), 0)
+        self.assertGreater(len(load.acknowledged), 100)
         self.acknowledged, self.sent = load.acknowledged, load.sent
         self.wait_all()
         self.gateway.restart()
