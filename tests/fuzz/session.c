@@ -7,6 +7,11 @@
  * only from outside. Every command, chunk and message gets exactly one reply, in order, and each is
  * well formed.
  *
+ * The upper two bits of the first octet are the listener's enum server_tls. Where TLS is offered
+ * the client sends its input in clear, also behind STARTTLS, and must hear nothing in clear after
+ * 220. Where TLS is implicit it makes a good handshake and sends its input inside, a piece a
+ * record.
+ *
  * Input: an octet of enum option bits; an octet n; n % 16 octets, one for each piece in turn (see
  * feed); what the client sends. */
 #include "gateway/receive/server.c" /* its turn is private */
@@ -29,6 +34,7 @@ enum option {
     OPTION_FEW_ERRORS = 1 << 3,
     OPTION_FAILURES = 1 << 4, /* the writer fails now and then */
     OPTION_RESET = 1 << 5,    /* the client ends with a reset, in the middle of things */
+    OPTION_TLS_SHIFT = 6,
 };
 
 enum { BUFFERS = 32, BUFFER_SIZE = 2048, REPLIES_MAX = 1 << 20, TURNS_MAX = 100000 };
@@ -36,6 +42,12 @@ enum { BUFFERS = 32, BUFFER_SIZE = 2048, REPLIES_MAX = 1 << 20, TURNS_MAX = 1000
 static struct worker worker;
 static struct server server;
 static struct server_options options;
+static struct server_listener listener;
+static struct tls_context *client_context;
+static struct tls *client;        /* the client's end of TLS; NULL: in clear */
+static bool client_ready;         /* its handshake is done */
+static uint8_t incoming[1 << 16]; /* what has come to the client, without its whole records */
+static size_t incoming_len;
 static struct bell bell;
 static struct tape tape;
 static struct spool *spool;
@@ -100,6 +112,27 @@ static struct directory *make_directory(void)
     return directory;
 }
 
+/* make_contexts makes both ends of TLS, with a certificate made on the spot. */
+static void make_contexts(void)
+{
+    static struct tls_context *context;
+    char chain[] = "/tmp/ringmx-fuzz-chain-XXXXXX", key[] = "/tmp/ringmx-fuzz-key-XXXXXX";
+    char error[256];
+    close(mkstemp(chain)); /* names that are free again */
+    close(mkstemp(key));
+    insist(unlink(chain) == 0 && unlink(key) == 0);
+    insist(certificate_make_self_signed("mx.example.org", chain, key, error, sizeof(error)));
+    struct certificate *certificate = certificate_load(chain, key, error, sizeof(error));
+    insist(certificate != NULL && unlink(chain) == 0 && unlink(key) == 0);
+    const struct tls_server_options server_side = {.certificates = &certificate,
+                                                   .certificate_count = 1};
+    const struct tls_client_options client_side = {.version_max = TLS_1_3};
+    context = tls_context_server(&server_side, error, sizeof(error));
+    client_context = tls_context_client(&client_side, error, sizeof(error));
+    insist(context != NULL && client_context != NULL);
+    listener.contexts = &context;
+}
+
 static void make_surroundings(void)
 {
     const struct log_options quiet = {open("/dev/null", O_WRONLY), LOG_ERROR, LOG_LOGFMT};
@@ -107,9 +140,12 @@ static void make_surroundings(void)
     int error;
     log_to_nowhere = log_new(&quiet);
     make_spool();
+    make_contexts();
     options = (struct server_options){
         .hostname = "mx.example.org",
         .directory = make_directory(),
+        .listeners = &listener,
+        .listener_count = 1,
         .connections_max = 10,
         .connections_per_ip_max = 10,
         .command_timeout_s = 300,
@@ -121,7 +157,8 @@ static void make_surroundings(void)
     };
     worker.ring = uring_new(&ring_options, &error);
     insist(worker.ring != NULL &&
-           buffers_init(&worker.buffers, worker.ring, BUFFERS, BUFFER_SIZE) == 0);
+           buffers_init(&worker.buffers, worker.ring, BUFFERS, BUFFER_SIZE) == 0 &&
+           blocks_init_sized(&worker.records, 1, TLS_RECORD_MAX));
     insist(slots_init(&worker.slots, sizeof(struct stream) + sizeof(struct session), 4));
     list_init(&worker.dirty);
     list_init(&worker.starved);
@@ -156,15 +193,52 @@ static void flush_dirty(void)
     }
 }
 
+static void hear(const uint8_t *text, size_t len)
+{
+    insist(replies_len + len <= REPLIES_MAX);
+    memcpy(replies + replies_len, text, len);
+    replies_len += len;
+}
+
+static void forget_incoming(size_t len)
+{
+    memmove(incoming, incoming + len, incoming_len - len);
+    incoming_len -= len;
+}
+
+/* open_records is the client that reads its whole records. */
+static void open_records(void)
+{
+    while (client_ready && incoming_len >= TLS_HEADER_LEN) {
+        uint8_t *text;
+        size_t text_len;
+        size_t len = tls_record_len(incoming, incoming_len);
+        insist(len > 0);
+        if (len > incoming_len)
+            return;
+        enum tls_opened opened = tls_open(client, incoming, len, &text, &text_len);
+        insist(opened != TLS_BROKEN);
+        if (opened == TLS_TEXT)
+            hear(text, text_len);
+        forget_incoming(len);
+    }
+}
+
 /* complete_send lets what is on its way arrive. */
 static void complete_send(void)
 {
     if (stream == NULL || !stream->send_in_flight)
         return;
     size_t len = (size_t)(stream->sending_len - stream->sending_at);
-    insist(replies_len + len <= REPLIES_MAX);
-    memcpy(replies + replies_len, stream->sending + stream->sending_at, len);
-    replies_len += len;
+    const uint8_t *octets = stream->sending + stream->sending_at;
+    if (client == NULL) {
+        hear(octets, len);
+    } else {
+        insist(incoming_len + len <= sizeof(incoming));
+        memcpy(incoming + incoming_len, octets, len);
+        incoming_len += len;
+        open_records();
+    }
     stream_send_done(&worker, stream, (int)len);
 }
 
@@ -213,6 +287,54 @@ static void receive(const uint8_t *data, size_t len)
     stream_receive_done(&worker, stream, (int)len, buffer, true, true);
 }
 
+/* arrive brings octets in as many buffers as they need. */
+static void arrive(const uint8_t *data, size_t len)
+{
+    while (len > 0 && stream != NULL && stream->state == STREAM_OPEN) {
+        size_t part = len < BUFFER_SIZE ? len : BUFFER_SIZE;
+        buffers_lend(&worker.buffers);
+        if (worker.buffers.given == 0)
+            settle_all(); /* held ones come home */
+        if (stream == NULL || stream->state != STREAM_OPEN)
+            return;
+        receive(data, part);
+        data += part;
+        len -= part;
+    }
+}
+
+/* send_piece sends a piece of the input: as it is, or in a record, which comes in two parts. */
+static void send_piece(const uint8_t *data, size_t len)
+{
+    static uint8_t record[BUFFER_SIZE + TLS_FRONT_MAX + TLS_BACK_MAX];
+    if (client == NULL) {
+        arrive(data, len);
+        return;
+    }
+    size_t record_len = tls_seal(client, record, data, len);
+    size_t first = (size_t)data[0] * 7 % record_len;
+    insist(record_len > 0);
+    arrive(record, first);
+    arrive(record + first, record_len - first);
+}
+
+/* shake makes the client's handshake. It need not come to an end: there may be too few blocks. */
+static void shake(void)
+{
+    static uint8_t out[BUFFER_SIZE];
+    for (int i = 0; i < 10 && !client_ready && stream != NULL; i++) {
+        struct tls_io io = {
+            .in = incoming, .in_len = incoming_len, .out = out, .out_room = sizeof(out)};
+        enum tls_status status = tls_handshake(client, &io);
+        insist(status == TLS_INPUT || status == TLS_READY);
+        client_ready = status == TLS_READY;
+        forget_incoming(io.in_taken);
+        arrive(out, io.out_len);
+        turn(true, true);
+    }
+    open_records();
+}
+
 /* feed sends the input. Of a piece's octet the low six bits are its length (63: as much as there
  * is), the two above say what happens after it: nothing, or a turn with the writer or the sender
  * asleep, or a whole turn. */
@@ -223,14 +345,7 @@ static void feed(struct bytes in, struct bytes cuts)
         uint8_t cut = cuts.len == 0 ? 0xff : cuts.data[number % cuts.len];
         size_t len = (cut & 63) == 63 ? BUFFER_SIZE : (cut & 63) + 1u;
         len = len < in.len ? len : in.len;
-        buffers_lend(&worker.buffers);
-        if (worker.buffers.given == 0) {
-            settle_all(); /* held ones come home */
-            buffers_lend(&worker.buffers);
-        }
-        if (stream == NULL || stream->state != STREAM_OPEN || worker.buffers.given == 0)
-            break;
-        receive(in.data, len);
+        send_piece(in.data, len);
         in = bytes_skip(in, len);
         if (cut >> 6 != 0)
             turn(cut >> 6 != 1, cut >> 6 != 2);
@@ -280,7 +395,21 @@ static bool starts_with(struct bytes text, const char *start)
 static bool farewell(const struct reader *reader)
 {
     return reader->code == 421 || reader->code == 221 || starts_with(reader->reply, "554 5.5.0 ") ||
-           starts_with(reader->reply, "554 5.7.0 ");
+           starts_with(reader->reply, "554 5.7.0 ") ||
+           starts_with(reader->reply, "554 5.5.1 Wait ");
+}
+
+/* only_records takes what comes after the 220 of STARTTLS: whole TLS records, nothing in clear. */
+static void only_records(struct reader *reader)
+{
+    while (reader->rest.len > 0) {
+        const uint8_t *head = reader->rest.data;
+        insist(reader->rest.len >= TLS_HEADER_LEN && head[0] >= 20 && head[0] <= 23 &&
+               head[1] == 3);
+        size_t len = TLS_HEADER_LEN + (size_t)head[3] * 256 + head[4];
+        insist(len <= reader->rest.len);
+        reader->rest = bytes_skip(reader->rest, len);
+    }
 }
 
 /* find_line returns the octets up to and with the first CR LF; 0: there is none. */
@@ -316,6 +445,12 @@ static enum step read_command_answer(struct reader *reader, struct bytes *in, si
         return read_answer(reader);
     }
     enum step step = read_answer(reader);
+    if (reader->code == 220) {
+        insist(lawful && command.verb == VERB_STARTTLS && client == NULL &&
+               (listener.tls == SERVER_TLS_STARTTLS || listener.tls == SERVER_TLS_REQUIRED));
+        only_records(reader);
+        return STEP_OVER;
+    }
     if (step != STEP_ON)
         return step;
     if (reader->code == 354) {
@@ -359,6 +494,7 @@ static void begin(uint8_t bits)
     options.recipients_max = bits & OPTION_FEW_RECIPIENTS ? 2 : 100;
     options.bad_commands_max = bits & OPTION_FEW_ERRORS ? 2 : 20;
     failing = bits & OPTION_FAILURES;
+    listener.tls = (enum server_tls)(bits >> OPTION_TLS_SHIFT);
     use_options(&server, &options);
     insist(blocks_init(&worker.blocks, bits & OPTION_FEW_BLOCKS ? 6 : 600));
     server.draining = false;
@@ -375,6 +511,12 @@ static void begin(uint8_t bits)
     stream->receive_armed = true; /* this file is the kernel: no request of it is wanted */
     stream->cancelling = true;
     stream->requests_out = 1;
+    incoming_len = 0;
+    client_ready = false;
+    if (listener.tls == SERVER_TLS_IMPLICIT) {
+        client = tls_client(client_context, NULL, NULL);
+        insist(client != NULL);
+    }
     stream_start(&worker, stream);
 }
 
@@ -392,14 +534,16 @@ static void finish(int result)
     }
     insist(stream == NULL);
     settle_all();
+    tls_free(client);
+    client = NULL;
 }
 
 static void check_home(void)
 {
     struct completion completions[64];
     insist(server.lines.used == 0);
-    insist(worker.blocks.used == 0 && worker.buffers.given + worker.buffers.home_count == BUFFERS &&
-           worker.slots.used == 0);
+    insist(worker.records.used == 0 && worker.blocks.used == 0 &&
+           worker.buffers.given + worker.buffers.home_count == BUFFERS && worker.slots.used == 0);
     insist(list_empty(&worker.streams) && list_empty(&worker.starved) && worker.timers.count == 0);
     insist(admission_count(server.admission) == 0);
     insist(failing || tape_open_count(&tape) == 0);
@@ -426,13 +570,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     begin(bits);
     flush_dirty();
-    feed(in, cuts);
+    if (client != NULL)
+        shake();
+    if (client == NULL || client_ready)
+        feed(in, cuts);
     if (!(bits & OPTION_RESET)) {
         settle_all();
         insist(stream == NULL || stream->state != STREAM_OPEN || !stream->paused);
         kept = (uint32_t)atomic_load(&server.messages);
-        if (!(bits & OPTION_FEW_BLOCKS))
+        if (!(bits & OPTION_FEW_BLOCKS)) {
+            insist(client == NULL || (client_ready && incoming_len == 0));
             check_replies(in);
+        }
     }
     finish(bits & OPTION_RESET ? -ECONNRESET : 0);
     check_home();

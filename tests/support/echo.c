@@ -244,8 +244,12 @@ static void *serve(void *argument)
         .baseline = echo->options.baseline,
         .listeners = &echo->listener,
         .listener_count = 1,
-        .callbacks = {opened,   received, writable,  timed_out, closed},
-        .hooks = {accepted, nothing,  may_sleep, nothing,   noted },
+        .callbacks = {.opened = opened,
+                      .received = received,
+                      .writable = writable,
+                      .timed_out = timed_out,
+                      .closed = closed                                    },
+        .hooks = {accepted,         nothing, may_sleep, nothing, noted},
         .user = echo,
     };
     options.blocks_max = options.streams_max * 2;
