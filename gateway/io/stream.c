@@ -4,6 +4,7 @@
 #include "gateway/io/stream.h"
 
 #include "gateway/base/check.h"
+#include "gateway/io/secure.h"
 #include "gateway/io/worker.h"
 
 #include <errno.h>
@@ -105,15 +106,23 @@ static void drop_held(struct worker *worker, struct stream *stream)
     }
 }
 
+/* give_octets hands octets from the network on, through TLS if there is any. Returns how many were
+ * taken. */
+static size_t give_octets(struct worker *worker, struct stream *stream, uint8_t *data, size_t len)
+{
+    if (stream->secure != NULL)
+        return secure_received(worker, stream, data, len);
+    return worker->options.callbacks.received(stream, owner_of(stream), data, len);
+}
+
 /* deliver_held gives held octets to the owner until it pauses or all are taken. */
 static void deliver_held(struct worker *worker, struct stream *stream)
 {
     while (stream->held_count > 0 && stream->state == STREAM_OPEN && !stream->paused) {
         uint16_t buffer = stream->held_first;
         uint32_t len = worker->buffers.lens[buffer] - stream->held_offset;
-        size_t taken = worker->options.callbacks.received(
-            stream, owner_of(stream), buffers_data(&worker->buffers, buffer) + stream->held_offset,
-            len);
+        uint8_t *data = buffers_data(&worker->buffers, buffer) + stream->held_offset;
+        size_t taken = give_octets(worker, stream, data, len);
         if (stream->state != STREAM_OPEN)
             return; /* ended by the owner: what was held has been given back */
         if (taken < len) {
@@ -151,6 +160,13 @@ static void peer_ended(struct worker *worker, struct stream *stream, int error)
     stream_end(worker, stream);
 }
 
+void stream_peer_ended(struct worker *worker, struct stream *stream, int error)
+{
+    stream->ended |= error == 0;
+    tell_ended(worker, stream, error);
+    stream_end(worker, stream); /* with an alert, perhaps, that says why */
+}
+
 static void received(struct worker *worker, struct stream *stream, uint16_t buffer, uint32_t len)
 {
     if (stream->state != STREAM_OPEN) {
@@ -163,8 +179,7 @@ static void received(struct worker *worker, struct stream *stream, uint16_t buff
             cancel_receive(worker, stream);
         return;
     }
-    size_t taken = worker->options.callbacks.received(stream, owner_of(stream),
-                                                      buffers_data(&worker->buffers, buffer), len);
+    size_t taken = give_octets(worker, stream, buffers_data(&worker->buffers, buffer), len);
     if (taken == len || stream->state != STREAM_OPEN) {
         buffers_give(&worker->buffers, buffer);
         return;
@@ -258,22 +273,38 @@ size_t stream_room(struct worker *worker, const struct stream *stream)
 {
     if (stream->state != STREAM_OPEN)
         return 0;
+    if (stream->secure != NULL)
+        return secure_room(worker, stream);
     if (stream->collecting == NULL)
         return worker->blocks.used < worker->blocks.count ? BLOCK_SIZE : 0;
     return (size_t)BLOCK_SIZE - stream->collecting_len;
+}
+
+uint8_t *stream_collecting(struct worker *worker, struct stream *stream)
+{
+    if (stream->collecting == NULL) {
+        stream->collecting = blocks_take(&worker->blocks);
+        stream->collecting_len = 0;
+    }
+    return stream->collecting;
+}
+
+void stream_collected(struct worker *worker, struct stream *stream, size_t len)
+{
+    stream->collecting_len = (uint16_t)(stream->collecting_len + len);
+    touch(worker, stream);
 }
 
 bool stream_write(struct worker *worker, struct stream *stream, const void *data, size_t len)
 {
     if (stream_room(worker, stream) < len)
         return false;
-    if (stream->collecting == NULL) {
-        stream->collecting = blocks_take(&worker->blocks);
-        stream->collecting_len = 0;
+    if (stream->secure != NULL) {
+        secure_write(worker, stream, data, len);
+        return true;
     }
-    memcpy(stream->collecting + stream->collecting_len, data, len);
-    stream->collecting_len = (uint16_t)(stream->collecting_len + len);
-    touch(worker, stream);
+    memcpy(stream_collecting(worker, stream) + stream->collecting_len, data, len);
+    stream_collected(worker, stream, len);
     return true;
 }
 
@@ -291,6 +322,15 @@ static void send_collected(struct worker *worker, struct stream *stream)
 {
     if (stream->send_in_flight || stream->collecting == NULL)
         return;
+    if (stream->secure != NULL && !secure_seal(stream)) {
+        stream_abort(worker, stream);
+        return;
+    }
+    if (stream->collecting_len == 0) { /* a handshake that had nothing to say yet */
+        blocks_give(&worker->blocks, stream->collecting);
+        stream->collecting = NULL;
+        return;
+    }
     stream->sending = stream->collecting;
     stream->sending_len = stream->collecting_len;
     stream->sending_at = 0;
@@ -317,8 +357,36 @@ void stream_send_done(struct worker *worker, struct stream *stream, int result)
     }
     blocks_give(&worker->blocks, stream->sending);
     stream->sending = NULL;
-    if (stream->paused && stream->state == STREAM_OPEN)
+    if (!stream->paused || stream->state != STREAM_OPEN)
+        return;
+    if (stream->secure == NULL || !secure_writable(worker, stream))
         worker->options.callbacks.writable(stream, owner_of(stream));
+}
+
+/* --- TLS --- */
+
+bool stream_secure(struct worker *worker, struct stream *stream, struct tls_context *context,
+                   const void *last, size_t last_len)
+{
+    CHECK(stream->secure == NULL);
+    struct secure *secure = secure_new(worker, stream, context);
+    if (secure == NULL)
+        return false;
+    bool written = last_len == 0 || stream_write(worker, stream, last, last_len);
+    stream->secure = secure;
+    if (!written)
+        secure_free(worker, stream); /* which takes it from the stream again */
+    return written;
+}
+
+const struct tls *stream_tls(const struct stream *stream)
+{
+    return stream->secure == NULL ? NULL : secure_tls(stream->secure);
+}
+
+bool stream_is_secure(const struct stream *stream)
+{
+    return stream->secure != NULL && secure_ready(stream->secure);
 }
 
 /* --- time --- */
@@ -364,6 +432,8 @@ void stream_end(struct worker *worker, struct stream *stream)
 {
     if (stream->state != STREAM_OPEN)
         return;
+    if (stream->secure != NULL)
+        secure_end(worker, stream);
     stream->state = STREAM_DRAINING;
     stream->paused = false;
     list_remove(&stream->starved);
@@ -409,6 +479,7 @@ static void settle(struct worker *worker, struct stream *stream)
         return;
     CHECK(!stream->receive_armed && !stream->send_in_flight && stream->held_count == 0);
     tell_ended(worker, stream, 0);
+    secure_free(worker, stream);
     timer_stop(&worker->timers, &stream->timer);
     list_remove(&stream->all);
     blocks_give(&worker->blocks, stream->sending);

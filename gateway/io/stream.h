@@ -16,6 +16,9 @@
 #include <stdint.h>
 
 struct worker;
+struct secure;
+struct tls;
+struct tls_context;
 
 enum stream_state { STREAM_OPEN, STREAM_DRAINING, STREAM_LINGERING, STREAM_CLOSING };
 
@@ -45,6 +48,7 @@ struct stream {
     struct list_node dirty;   /* in worker->dirty: has something to send, or to settle */
     struct list_node starved; /* in worker->starved: waits for buffers */
     struct list_node all;     /* in worker->streams */
+    struct secure *secure;    /* TLS (gateway/io/secure.h); NULL: in clear */
 };
 
 /* What the owner of streams is told; given once to the worker. */
@@ -56,6 +60,8 @@ struct stream_callbacks {
     size_t (*received)(struct stream *stream, void *owner, const uint8_t *data, size_t len);
     /* Reply room came back after stream_room had been short; only for paused streams. */
     void (*writable)(struct stream *stream, void *owner);
+    /* The TLS handshake that stream_secure began is done: from here on all is encrypted. */
+    void (*secured)(struct stream *stream, void *owner);
     /* The deadline has passed. */
     void (*timed_out)(struct stream *stream, void *owner);
     /* The peer has ended, or the connection broke (error < 0), or we ended it (error 0 and state
@@ -96,6 +102,19 @@ static inline bool stream_sending(const struct stream *stream)
 /* stream_resume hands the octets that a paused stream holds to the owner again, and goes on
  * receiving. */
 void stream_resume(struct worker *worker, struct stream *stream);
+
+/* stream_secure begins TLS as the server, after what was written so far and `last`, our last
+ * octets in clear (the 220 of STARTTLS; may be empty). Until the owner hears `secured` it is given
+ * nothing and can't write (stream_room is 0). When the handshake fails, it hears `closed` with
+ * -EPROTO, and stream_tls tells why. Nothing ever leads back to clear text. False: no memory;
+ * nothing was written, nothing has changed. */
+bool stream_secure(struct worker *worker, struct stream *stream, struct tls_context *context,
+                   const void *last, size_t last_len) __attribute__((warn_unused_result));
+
+/* stream_tls is the TLS connection, for tls_info and tls_failure; NULL: in clear. stream_is_secure
+ * is true once the handshake is done. */
+const struct tls *stream_tls(const struct stream *stream);
+bool stream_is_secure(const struct stream *stream);
 
 /* stream_set_deadline lets timed_out be called at `deadline_us` (monotonic), within a timer tick;
  * 0: never. Cheap to call often. */

@@ -3,6 +3,7 @@
 
 #include "gateway/base/check.h"
 #include "gateway/base/clock.h"
+#include "tls/tls.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 enum {
+    RECORD_SIZE = (TLS_RECORD_MAX + 63) / 64 * 64,
     COMPLETIONS_A_TURN = 256,
     ACCEPT_RETRY_US = 250 * 1000, /* after descriptors ran out */
     SUBMISSION_ENTRIES = 1024,
@@ -36,9 +38,10 @@ static void arm_accepts(struct worker *worker)
         arm_accept(worker, i);
 }
 
-static void open_stream(struct worker *worker, int descriptor)
+static void open_stream(struct worker *worker, uint32_t listener, int descriptor)
 {
     socklen_t len = sizeof(worker->accepted_address);
+    worker->accepted_listener = listener;
     /* A multishot accept has one address for all connections, so each is asked for its own. */
     if (getpeername(descriptor, &worker->accepted_address.any, &len) != 0 ||
         !worker->options.hooks.accepted(worker->options.user, descriptor,
@@ -63,10 +66,11 @@ static void out_of_descriptors(struct worker *worker, uint32_t listener)
         close(worker->reserve_descriptor);
         int descriptor =
             accept4(worker->options.listeners[listener], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (descriptor >= 0) {
+        bool silent = worker->options.silent_listeners & 1u << listener;
+        if (descriptor >= 0 && !silent)
             (void)!send(descriptor, busy, sizeof(busy) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (descriptor >= 0)
             close(descriptor);
-        }
     }
     worker->reserve_descriptor = open("/dev/null", O_RDONLY | O_CLOEXEC);
     timer_start(&worker->timers, &worker->accept_timer, worker->now_us + ACCEPT_RETRY_US);
@@ -79,7 +83,7 @@ static void accept_done(struct worker *worker, uint32_t listener, int result, bo
     if (result >= 0 && !worker->accepting)
         close(result);
     else if (result >= 0)
-        open_stream(worker, result);
+        open_stream(worker, listener, result);
     else if (worker->accepting && result != -ECONNABORTED) {
         out_of_descriptors(worker, listener); /* or another error that lasts */
         return;                               /* the timer arms it again: at once would spin */
@@ -165,8 +169,10 @@ static void flush(struct worker *worker)
 
 static bool finished(const struct worker *worker)
 {
-    /* Closes and cancels count, too: what is only queued would never reach the kernel. */
-    return worker->stopping && list_empty(&worker->streams) && uring_in_kernel(worker->ring) == 0;
+    /* Closes and cancels count, too: what is only queued would never reach the kernel. And a helper
+     * gives a job back even when its stream is gone. */
+    return worker->stopping && list_empty(&worker->streams) && worker->jobs_out == 0 &&
+           uring_in_kernel(worker->ring) == 0;
 }
 
 static void hear_notes(struct worker *worker)
@@ -176,6 +182,37 @@ static void hear_notes(struct worker *worker)
     uint32_t notes = atomic_exchange(&worker->notes, 0);
     if (notes != 0)
         worker->options.hooks.noted(worker->options.user, notes);
+}
+
+/* hear_jobs ends the jobs that helpers have run, in the order in which they came back. */
+static void hear_jobs(struct worker *worker)
+{
+    if (atomic_load_explicit(&worker->jobs_run, memory_order_relaxed) == NULL)
+        return;
+    struct helper_job *newest = atomic_exchange(&worker->jobs_run, NULL);
+    struct helper_job *oldest = NULL;
+    while (newest != NULL) { /* at most jobs_out */
+        struct helper_job *next = newest->next;
+        newest->next = oldest;
+        oldest = newest;
+        newest = next;
+    }
+    while (oldest != NULL) {
+        struct helper_job *job = oldest;
+        oldest = job->next;
+        CHECK(worker->jobs_out > 0);
+        worker->jobs_out--;
+        job->done(job);
+    }
+}
+
+/* await_jobs is for a ring that broke: what helpers still have belongs to this worker. */
+static void await_jobs(struct worker *worker)
+{
+    while (worker->jobs_out > 0) {
+        hear_jobs(worker);
+        usleep(1000);
+    }
 }
 
 int worker_run(struct worker *worker)
@@ -193,13 +230,16 @@ int worker_run(struct worker *worker)
             uring_wait(worker->ring, asleep ? timeout_us : 0, completions, COMPLETIONS_A_TURN);
         if (asleep)
             hooks->awake(user);
-        if (count < 0)
+        if (count < 0) {
+            await_jobs(worker);
             return count;
+        }
         full = count == COMPLETIONS_A_TURN;
         worker->now_us = clock_monotonic_us();
         worker->now_wall_us = clock_wall_us();
         for (int i = 0; i < count; i++)
             dispatch(worker, &completions[i]);
+        hear_jobs(worker);
         hear_notes(worker);
         fire_timers(worker);
         hooks->turn_end(user);
@@ -236,6 +276,9 @@ static int make_parts(struct worker *worker, const char **what)
     if (!slots_init(&worker->slots, sizeof(struct stream) + options->owner_size,
                     options->streams_max) ||
         !blocks_init(&worker->blocks, options->blocks_max))
+        return -ENOMEM;
+    if (options->records_max > 0 &&
+        !blocks_init_sized(&worker->records, options->records_max, RECORD_SIZE))
         return -ENOMEM;
     *what = "descriptors";
     worker->wake_descriptor = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -275,6 +318,7 @@ int worker_init(struct worker *worker, const struct worker_options *options, con
 
 void worker_cleanup(struct worker *worker)
 {
+    CHECK(worker->jobs_out == 0);
     /* A thread that rings just now may not meet a descriptor that has become another file. */
     atomic_store(&worker->wakeable, false);
     while (atomic_load(&worker->waking) > 0)
@@ -284,6 +328,7 @@ void worker_cleanup(struct worker *worker)
     buffers_cleanup(&worker->buffers);
     slots_cleanup(&worker->slots);
     blocks_cleanup(&worker->blocks);
+    blocks_cleanup(&worker->records);
     if (worker->reserve_descriptor >= 0)
         close(worker->reserve_descriptor);
     if (worker->wake_descriptor >= 0)
@@ -334,4 +379,17 @@ void worker_note(struct worker *worker, uint32_t bits)
 {
     atomic_fetch_or(&worker->notes, bits);
     worker_wake(worker);
+}
+
+void worker_job_run(struct worker *worker, struct helper_job *job)
+{
+    /* Once the job is in the list the worker may end it, and itself: the count keeps the worker. */
+    atomic_fetch_add(&worker->waking, 1);
+    struct helper_job *newest = atomic_load_explicit(&worker->jobs_run, memory_order_relaxed);
+    do
+        job->next = newest;
+    while (!atomic_compare_exchange_weak(&worker->jobs_run, &newest, job));
+    if (newest == NULL) /* else another who found the list empty rings */
+        ring_bell(worker);
+    atomic_fetch_sub(&worker->waking, 1);
 }

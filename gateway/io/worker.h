@@ -9,6 +9,7 @@
 #include "gateway/base/slots.h"
 #include "gateway/base/timer.h"
 #include "gateway/io/buffers.h"
+#include "gateway/io/helpers.h"
 #include "gateway/io/listener.h"
 #include "gateway/io/stream.h"
 #include "gateway/io/uring.h"
@@ -43,6 +44,9 @@ struct worker_options {
     bool baseline;        /* only what Linux 6.1 has */
     const int *listeners; /* listening descriptors; borrowed */
     uint32_t listener_count;
+    uint32_t silent_listeners; /* bit per listener: nothing may be said in clear, not even 421 */
+    struct helpers *helpers; /* for private-key operations; borrowed; NULL: this thread does them */
+    uint32_t records_max;    /* streams that may each hold an unfinished TLS record; 0: no TLS */
     struct stream_callbacks callbacks;
     struct worker_hooks hooks;
     void *user; /* for hooks */
@@ -53,6 +57,7 @@ struct worker {
     struct uring *ring;
     struct buffers buffers;
     struct blocks blocks;
+    struct blocks records; /* of TLS_RECORD_MAX octets: TLS records that came in parts */
     struct slots slots;
     struct timer_wheel timers;
     struct list dirty;
@@ -62,11 +67,14 @@ struct worker {
     uint64_t now_wall_us;
     bool accepting;
     bool stopping;
-    uint32_t accepts_armed;             /* bit per listener */
-    struct timer starved_timer;         /* streams wait for buffers */
-    uint64_t deaf_us;                   /* when peers that do not read are looked for next */
-    struct timer accept_timer;          /* accept is tried again after descriptors ran out */
-    union address_any accepted_address; /* of the connection being opened */
+    uint32_t accepts_armed;                /* bit per listener */
+    struct timer starved_timer;            /* streams wait for buffers */
+    uint64_t deaf_us;                      /* when peers that do not read are looked for next */
+    struct timer accept_timer;             /* accept is tried again after descriptors ran out */
+    union address_any accepted_address;    /* of the connection being opened */
+    uint32_t accepted_listener;            /* and the index of the listener that it came to */
+    uint32_t jobs_out;                     /* submitted to helpers, not yet done */
+    _Atomic(struct helper_job *) jobs_run; /* by helpers, newest first: `done` is to be called */
     int reserve_descriptor;      /* given up for a moment to say 421 when descriptors run out */
     int wake_descriptor;         /* eventfd */
     _Atomic int ring_descriptor; /* for MSG_RING; -1: use the eventfd */
@@ -95,5 +103,9 @@ void worker_stop(struct worker *worker);
  * worker_init has returned. */
 void worker_wake(struct worker *worker);
 void worker_note(struct worker *worker, uint32_t bits);
+
+/* worker_job_run gives a job that has run back to its worker, which calls `done` in its next turn.
+ * Called by the helpers, once for each job. */
+void worker_job_run(struct worker *worker, struct helper_job *job);
 
 #endif
