@@ -141,6 +141,7 @@ static void clear(struct command *out)
     out->has_size = false;
     out->last = false;
     out->smtputf8 = false;
+    out->requiretls = false;
     out->has_notify = false;
     out->body = COMMAND_BODY_7BIT;
     out->ret = COMMAND_RET_NONE;

@@ -67,6 +67,7 @@ struct command {
     bool has_size;          /* SIZE= (RFC 1870), MAIL; in BDAT the chunk size */
     bool last;              /* BDAT ... LAST */
     bool smtputf8;          /* RFC 6531: MAIL; VRFY and EXPN of themselves */
+    bool requiretls;        /* RFC 8689, MAIL */
     bool has_notify;        /* RFC 3461, RCPT */
     uint8_t body;           /* enum command_body, MAIL (RFC 6152, 3030) */
     uint8_t ret;            /* enum command_ret, MAIL (RFC 3461 4.3) */

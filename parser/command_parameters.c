@@ -16,6 +16,7 @@ enum {
 static bool read_size(struct bytes value, struct command *out);
 static bool read_body(struct bytes value, struct command *out);
 static bool read_smtputf8(struct bytes value, struct command *out);
+static bool read_requiretls(struct bytes value, struct command *out);
 static bool read_ret(struct bytes value, struct command *out);
 static bool read_envid(struct bytes value, struct command *out);
 static bool read_auth(struct bytes value, struct command *out);
@@ -31,14 +32,15 @@ struct parameter {
 };
 
 static const struct parameter parameters[] = {
-    {BYTES("SIZE"),     VERB_MAIL, read_size    },
-    {BYTES("BODY"),     VERB_MAIL, read_body    },
-    {BYTES("SMTPUTF8"), VERB_MAIL, read_smtputf8},
-    {BYTES("RET"),      VERB_MAIL, read_ret     },
-    {BYTES("ENVID"),    VERB_MAIL, read_envid   },
-    {BYTES("AUTH"),     VERB_MAIL, read_auth    },
-    {BYTES("NOTIFY"),   VERB_RCPT, read_notify  },
-    {BYTES("ORCPT"),    VERB_RCPT, read_orcpt   },
+    {BYTES("SIZE"),       VERB_MAIL, read_size      },
+    {BYTES("BODY"),       VERB_MAIL, read_body      },
+    {BYTES("SMTPUTF8"),   VERB_MAIL, read_smtputf8  },
+    {BYTES("REQUIRETLS"), VERB_MAIL, read_requiretls},
+    {BYTES("RET"),        VERB_MAIL, read_ret       },
+    {BYTES("ENVID"),      VERB_MAIL, read_envid     },
+    {BYTES("AUTH"),       VERB_MAIL, read_auth      },
+    {BYTES("NOTIFY"),     VERB_RCPT, read_notify    },
+    {BYTES("ORCPT"),      VERB_RCPT, read_orcpt     },
 };
 enum { PARAMETER_COUNT = sizeof(parameters) / sizeof(parameters[0]) };
 
@@ -192,6 +194,12 @@ static bool read_smtputf8(struct bytes value, struct command *out)
 {
     out->smtputf8 = value.len == 0;
     return out->smtputf8;
+}
+
+static bool read_requiretls(struct bytes value, struct command *out)
+{
+    out->requiretls = value.len == 0;
+    return out->requiretls;
 }
 
 static bool read_ret(struct bytes value, struct command *out)

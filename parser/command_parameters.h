@@ -1,6 +1,6 @@
 /* The parameters of MAIL and RCPT: RFC 5321 4.1.2 esmtp-param, SIZE (RFC 1870), BODY (RFC 6152,
- * 3030), SMTPUTF8 (RFC 6531), RET, ENVID, NOTIFY, ORCPT (RFC 3461, 6533), AUTH (RFC 4954 5). Part
- * of command, for it alone. */
+ * 3030), SMTPUTF8 (RFC 6531), RET, ENVID, NOTIFY, ORCPT (RFC 3461, 6533), AUTH (RFC 4954 5),
+ * REQUIRETLS (RFC 8689). Part of command, for it alone. */
 #ifndef PARSER_COMMAND_PARAMETERS_H
 #define PARSER_COMMAND_PARAMETERS_H
 

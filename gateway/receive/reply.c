@@ -4,6 +4,7 @@
 #define LINE(text) BYTES(text "\r\n")
 
 static const struct bytes lines[REPLY_COUNT] = {
+    [REPLY_START_TLS] = LINE("220 2.0.0 Ready to start TLS"),
     [REPLY_OK] = LINE("250 2.0.0 Ok"),
     [REPLY_SENDER_OK] = LINE("250 2.1.0 Sender ok"),
     [REPLY_RECIPIENT_OK] = LINE("250 2.1.5 Recipient ok"),
@@ -23,6 +24,7 @@ static const struct bytes lines[REPLY_COUNT] = {
     [REPLY_SPOOL_BROKEN] = LINE("451 4.3.0 Storage error, try again later"),
     [REPLY_SPOOL_FULL] = LINE("452 4.3.1 Insufficient storage, try again later"),
     [REPLY_TOO_MANY_RECIPIENTS] = LINE("452 4.5.3 Too many recipients"),
+    [REPLY_TLS_UNAVAILABLE] = LINE("454 4.7.0 TLS not available due to temporary reason"),
 
     [REPLY_UNKNOWN_COMMAND] = LINE("500 5.5.2 Command not recognized"),
     [REPLY_LINE_TOO_LONG] = LINE("500 5.5.2 Line too long"),
@@ -40,12 +42,16 @@ static const struct bytes lines[REPLY_COUNT] = {
     [REPLY_NO_VALID_RECIPIENTS] = LINE("554 5.5.1 No valid recipients"),
     [REPLY_NEED_BDAT] = LINE("503 5.5.1 A BINARYMIME message needs BDAT"),
     [REPLY_DATA_AFTER_BDAT] = LINE("503 5.5.1 Chunks under way: BDAT, RSET or QUIT"),
+    [REPLY_TLS_ACTIVE] = LINE("503 5.5.1 TLS is active already"),
+    [REPLY_TLS_FIRST] = LINE("530 5.7.0 Must issue a STARTTLS command first"),
+    [REPLY_REQUIRETLS_IN_CLEAR] = LINE("530 5.7.0 REQUIRETLS needs TLS"),
     [REPLY_NO_SUCH_USER] = LINE("550 5.1.1 No such user here"),
     [REPLY_RELAY_DENIED] = LINE("550 5.7.1 Relaying denied"),
     [REPLY_MESSAGE_TOO_BIG] = LINE("552 5.3.4 Message too big"),
     [REPLY_UTF8_ADDRESS] = LINE("553 5.6.7 Address needs SMTPUTF8"),
     [REPLY_EARLY_INPUT] = LINE("554 5.5.0 Wait for the reply: improper pipelining"),
     [REPLY_FOREIGN_PROTOCOL] = LINE("554 5.7.0 This is SMTP"),
+    [REPLY_CLEAR_BEHIND_STARTTLS] = LINE("554 5.5.1 Wait for the reply to STARTTLS"),
     [REPLY_LOOP] = LINE("554 5.4.6 Too many hops, mail loop suspected"),
     [REPLY_UNKNOWN_PARAMETER] = LINE("555 5.5.4 Unknown parameter"),
     [REPLY_BARE_NEWLINE] = LINE("550 5.6.11 Bare <CR> or <LF> in message"),

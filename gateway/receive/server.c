@@ -25,6 +25,12 @@ uint64_t server_id_next(struct server *server)
     return id;
 }
 
+enum server_tls server_tls_of(const struct server *server, uint32_t listener)
+{
+    const struct server_options *options = server->options;
+    return listener < options->listener_count ? options->listeners[listener].tls : SERVER_TLS_NONE;
+}
+
 static bool accepted(void *user, int descriptor, const union address_any *peer)
 {
     struct server *server = user;
@@ -43,9 +49,40 @@ static bool accepted(void *user, int descriptor, const union address_any *peer)
     case ADMISSION_ADDRESS_FULL: refusal = REPLY_TOO_MANY_FROM_ADDRESS; break;
     }
     atomic_fetch_add_explicit(&server->refused, 1, memory_order_relaxed);
+    if (server_tls_of(server, server->worker->accepted_listener) == SERVER_TLS_IMPLICIT)
+        return false; /* a word in clear would only confuse */
     struct bytes line = reply_line(refusal);
     (void)!send(descriptor, line.data, line.len, MSG_NOSIGNAL | MSG_DONTWAIT);
     return false;
+}
+
+/* --- TLS --- */
+
+static void count(_Atomic uint64_t *counter)
+{
+    atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
+}
+
+void server_secured(struct server *server, const struct session *session,
+                    const struct tls_info *info)
+{
+    struct server_tls_counters *counters = &server->tls;
+    CHECK(info->version_index < 2 && info->cipher_index < TLS_CIPHER_COUNT);
+    count(&counters->versions[info->version_index]);
+    count(&counters->ciphers[info->cipher_index]);
+    if (info->resumed)
+        count(&counters->resumed);
+    server_log_tls(server, session, info);
+}
+
+void server_insecure(struct server *server, const struct session *session, const struct tls *tls)
+{
+    enum tls_failure failure = tls == NULL ? TLS_FAILURE_NONE : tls_failure(tls);
+    count(&server->tls.failures[failure]);
+    if (failure == TLS_FAILURE_NONE)
+        server_log_tls_failed(server, session, "unfinished", "the client left or took too long");
+    else
+        server_log_tls_failed(server, session, tls_failure_name(failure), tls_failure_text(tls));
 }
 
 /* --- messages on their way to the disk --- */
@@ -143,6 +180,25 @@ static void awake(void *user)
 
 /* --- notes from other threads --- */
 
+static void make_ehlo(struct server *server, enum server_ehlo which, const char *more)
+{
+    const struct server_options *options = server->options;
+    int len = snprintf(server->ehlo[which], SERVER_EHLO_LEN_MAX,
+                       "250-%s\r\n250-PIPELINING\r\n250-SIZE %llu\r\n250-8BITMIME\r\n"
+                       "250-SMTPUTF8\r\n250-CHUNKING\r\n250-BINARYMIME\r\n"
+                       "250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n%s250-LIMITS RCPTMAX=%u\r\n"
+                       "250 HELP\r\n",
+                       options->hostname, (unsigned long long)options->message_size_max, more,
+                       options->recipients_max);
+    CHECK(len > 0 && len < SERVER_EHLO_LEN_MAX);
+    server->ehlo_len[which] = (uint16_t)len;
+}
+
+struct bytes server_ehlo(const struct server *server, enum server_ehlo which)
+{
+    return bytes_make(server->ehlo[which], server->ehlo_len[which]);
+}
+
 static void make_texts(struct server *server)
 {
     const struct server_options *options = server->options;
@@ -150,19 +206,25 @@ static void make_texts(struct server *server)
                        options->hostname);
     CHECK(len > 0 && len < SERVER_GREETING_LEN_MAX);
     server->greeting_len = (uint16_t)len;
-    len = snprintf(server->ehlo, sizeof(server->ehlo),
-                   "250-%s\r\n250-PIPELINING\r\n250-SIZE %llu\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n"
-                   "250-CHUNKING\r\n250-BINARYMIME\r\n250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n"
-                   "250-LIMITS RCPTMAX=%u\r\n250 HELP\r\n",
-                   options->hostname, (unsigned long long)options->message_size_max,
-                   options->recipients_max);
-    CHECK(len > 0 && len < SERVER_EHLO_LEN_MAX);
-    server->ehlo_len = (uint16_t)len;
+    make_ehlo(server, SERVER_EHLO_CLEAR, "");
+    make_ehlo(server, SERVER_EHLO_STARTTLS, "250-STARTTLS\r\n");
+    make_ehlo(server, SERVER_EHLO_SECURE, "250-REQUIRETLS\r\n");
+}
+
+/* silent_listeners: the worker, too, says nothing in clear where TLS comes first. */
+static uint32_t silent_listeners(const struct server_options *options)
+{
+    uint32_t silent = 0;
+    for (uint32_t i = 0; i < options->listener_count; i++)
+        if (options->listeners[i].tls == SERVER_TLS_IMPLICIT)
+            silent |= 1u << i;
+    return silent;
 }
 
 static void use_options(struct server *server, const struct server_options *options)
 {
     server->options = options;
+    server->worker->options.silent_listeners = silent_listeners(options);
     server->context.hostname = bytes_of_string(options->hostname);
     server->context.message_size_max = options->message_size_max;
     server->context.recipients_max = options->recipients_max;
@@ -222,6 +284,7 @@ static const struct stream_callbacks callbacks = {
     .opened = session_opened,
     .received = session_received,
     .writable = session_writable,
+    .secured = session_secured,
     .timed_out = session_timed_out,
     .closed = session_closed,
 };
@@ -266,6 +329,7 @@ int server_run(struct server *server, struct worker *worker, const struct server
     options.hooks = hooks;
     options.user = server;
     options.owner_size = sizeof(struct session);
+    options.silent_listeners = silent_listeners(setup->options);
     *what = "memory";
     int result = init(server, worker, setup);
     if (result == 0)

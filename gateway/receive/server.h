@@ -9,14 +9,30 @@
 #include "gateway/receive/admission.h"
 #include "gateway/receive/session.h"
 #include "gateway/spool/spool.h"
+#include "tls/tls.h"
 
 #include <stdatomic.h>
+
+/* How a listener deals with TLS. */
+enum server_tls {
+    SERVER_TLS_NONE = 0,
+    SERVER_TLS_STARTTLS = 1, /* offered (RFC 3207) */
+    SERVER_TLS_REQUIRED = 2, /* offered, and no MAIL without it (530 5.7.0) */
+    SERVER_TLS_IMPLICIT = 3, /* from the first octet (RFC 8314) */
+};
+
+struct server_listener {
+    enum server_tls tls;
+    struct tls_context **contexts; /* one for each worker; NULL without TLS */
+};
 
 /* What the configuration says about receiving. Immutable; a reload makes a new one, and the old one
  * must stay until every server has let go of it (server_configure). */
 struct server_options {
     const char *hostname; /* in the greeting, EHLO and Received */
     const struct directory *directory;
+    const struct server_listener *listeners; /* by worker->accepted_listener */
+    uint32_t listener_count;
     uint32_t connections_max; /* of all workers together */
     uint32_t connections_per_ip_max;
     uint64_t message_size_max;  /* octets; announced as SIZE */
@@ -34,11 +50,28 @@ enum {
     SERVER_EHLO_LEN_MAX = 600,
 };
 
+/* What EHLO offers depends on TLS. */
+enum server_ehlo {
+    SERVER_EHLO_CLEAR = 0,    /* no TLS to be had */
+    SERVER_EHLO_STARTTLS = 1, /* in clear, STARTTLS offered */
+    SERVER_EHLO_SECURE = 2,   /* inside TLS */
+    SERVER_EHLO_COUNT,
+};
+
 /* Notes from other threads (worker_note). */
 enum server_note {
     SERVER_NOTE_DRAIN = 1 << 0, /* stop accepting, end what is idle, finish what is in flight */
     SERVER_NOTE_ABORT = 1 << 1, /* end everything now */
     SERVER_NOTE_CONFIGURE = 1 << 2,
+};
+
+/* What became of TLS handshakes; read by snapshots. failures[TLS_FAILURE_NONE]: it was left
+ * unfinished (the client went away, or its time ran out). */
+struct server_tls_counters {
+    _Atomic uint64_t versions[2]; /* by tls_info.version_index */
+    _Atomic uint64_t ciphers[TLS_CIPHER_COUNT];
+    _Atomic uint64_t resumed;
+    _Atomic uint64_t failures[TLS_FAILURE_COUNT];
 };
 
 struct server {
@@ -62,11 +95,12 @@ struct server {
     bool urgent; /* a COMMIT was staged in this turn */
     bool draining;
     uint16_t greeting_len;
-    uint16_t ehlo_len;
-    char greeting[SERVER_GREETING_LEN_MAX]; /* made once for each configuration */
-    char ehlo[SERVER_EHLO_LEN_MAX];
+    uint16_t ehlo_len[SERVER_EHLO_COUNT];
+    char greeting[SERVER_GREETING_LEN_MAX]; /* these two are made once for each configuration */
+    char ehlo[SERVER_EHLO_COUNT][SERVER_EHLO_LEN_MAX];
     /* counters, read by snapshots */
     _Atomic uint64_t connections, messages, refused, octets;
+    struct server_tls_counters tls;
 };
 
 struct server_setup {
@@ -93,6 +127,18 @@ bool server_configured(const struct server *server, const struct server_options 
 /* server_id_next returns an id for a message or a session: unique over threads and restarts. */
 uint64_t server_id_next(struct server *server);
 
+/* server_tls_of tells how the listener of this index deals with TLS. */
+enum server_tls server_tls_of(const struct server *server, uint32_t listener);
+
+/* server_ehlo is the reply to EHLO. */
+struct bytes server_ehlo(const struct server *server, enum server_ehlo which);
+
+/* server_secured counts and logs a handshake that succeeded, server_insecure one that did not, or a
+ * connection that TLS has ended; `tls` NULL: left unfinished. */
+void server_secured(struct server *server, const struct session *session,
+                    const struct tls_info *info);
+void server_insecure(struct server *server, const struct session *session, const struct tls *tls);
+
 /* server_forget takes a transaction whose session has let go of it: freed now, or when the writer
  * has settled it, or when there is room for its ABORT record. */
 void server_forget(struct server *server, struct transaction *transaction);
@@ -103,6 +149,10 @@ void server_log_early(struct server *server, const struct session *session);
 void server_log_message(struct server *server, const struct session *session,
                         const struct transaction *transaction, enum reply reply);
 void server_log_disconnect(struct server *server, const struct session *session, int error);
-void server_log_worker(struct server *server); /* what its turns came to, at the end */
+void server_log_tls(struct server *server, const struct session *session,
+                    const struct tls_info *info);
+void server_log_tls_failed(struct server *server, const struct session *session, const char *reason,
+                           const char *text);
+void server_log_worker(struct server *server); /* what its turns and its TLS came to, at the end */
 
 #endif

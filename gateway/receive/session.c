@@ -8,11 +8,13 @@
 #include "gateway/receive/server.h"
 #include "gateway/receive/verbs.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 enum {
-    REPLY_ROOM = 1024, /* reply octets that must fit before a command is read */
+    REPLY_ROOM = 1024,    /* reply octets that must fit before a command is read */
+    HANDSHAKE_S_MAX = 60, /* a client that takes longer for its handshake is no client */
 };
 
 static_assert(sizeof(struct stream) + sizeof(struct session) <= 512, "an idle connection is small");
@@ -20,6 +22,16 @@ static_assert(sizeof(struct stream) + sizeof(struct session) <= 512, "an idle co
 static struct worker *worker_of(struct session *session)
 {
     return session->server->worker;
+}
+
+static uint32_t now_ms(struct session *session)
+{
+    return (uint32_t)(worker_of(session)->now_us / 1000);
+}
+
+bool session_is_secure(struct session *session)
+{
+    return stream_is_secure(stream_of(session));
 }
 
 void session_say(struct session *session, struct bytes line)
@@ -50,7 +62,7 @@ void session_reply(struct session *session, enum reply reply)
 
 void session_refuse(struct session *session, enum reply reply)
 {
-    bool forgiven = reply == REPLY_NEED_MAIL && session->forgiven > 0;
+    bool forgiven = (reply == REPLY_NEED_MAIL || reply == REPLY_TLS_FIRST) && session->forgiven > 0;
     session->forgiven -= forgiven;
     session->bad_commands += !forgiven;
     if (session->bad_commands > session->server->options->bad_commands_max)
@@ -59,9 +71,15 @@ void session_refuse(struct session *session, enum reply reply)
         session_reply(session, reply);
 }
 
-/* leave says the last word and ends the connection in order. */
+/* leave says the last word and ends the connection in order. During a handshake there is no way to
+ * say anything: it would leave in clear. */
 void session_leave(struct session *session, enum reply reply)
 {
+    if (session->mode == SESSION_HANDSHAKE) {
+        stream_abort(worker_of(session), stream_of(session));
+        return;
+    }
+    session->left = true;
     session_reply(session, reply);
     stream_end(worker_of(session), stream_of(session));
 }
@@ -185,7 +203,7 @@ static void stall(struct session *session)
 {
     stream_pause(stream_of(session));
     stream_set_deadline(worker_of(session), stream_of(session), 0);
-    session->stalled_us = worker_of(session)->now_us;
+    session->stalled_ms = now_ms(session);
     if (!list_linked(&session->stalled))
         list_append(&session->server->stalled, &session->stalled);
 }
@@ -238,6 +256,7 @@ static void commit(struct session *session)
         .helo = bytes_make(session->helo, session->helo_len),
         .peer = &session->peer,
         .extended = session->extended,
+        .tls = session_is_secure(session) ? tls_info(stream_tls(stream_of(session))) : NULL,
         .wall_us = server->worker->now_wall_us,
     };
     switch (transaction_commit(&server->context, session->transaction, &stamp)) {
@@ -326,16 +345,18 @@ static size_t read_some(struct session *session, struct bytes in)
     case SESSION_DATA: return read_data(session, in);
     case SESSION_CHUNK: return read_chunk(session, in);
     case SESSION_COMMIT:
-    case SESSION_WAIT: break;
+    case SESSION_WAIT:
+    case SESSION_HANDSHAKE: break;
     }
-    CHECK(false); /* a paused stream brings nothing */
+    CHECK(false); /* a stream that is paused or in a handshake brings nothing */
 }
 
-/* waiting: the session is paused for the writer or for room, not for the client to read. */
+/* waiting: the session is paused for the writer, for room or for the handshake, not for the client
+ * to read. */
 static bool waiting(const struct session *session)
 {
     return session->mode == SESSION_COMMIT || session->mode == SESSION_WAIT ||
-           list_linked(&session->stalled);
+           session->mode == SESSION_HANDSHAKE || list_linked(&session->stalled);
 }
 
 /* empty_chunk: a BDAT chunk that is complete before its first octet still has to be answered. */
@@ -344,29 +365,72 @@ static bool empty_chunk(const struct session *session)
     return session->mode == SESSION_CHUNK && session->chunk_left == 0;
 }
 
+/* --- TLS --- */
+
+/* begin_tls says `last`, the last word in clear, and hands the stream over to the handshake. False:
+ * it can't be done now; nothing was said and nothing has changed. */
+static bool begin_tls(struct session *session, struct bytes last)
+{
+    const struct server *server = session->server;
+    const struct server_options *options = server->options;
+    /* A reload may have taken TLS from the listener since the client came. */
+    struct tls_context **contexts = session->listener < options->listener_count
+                                        ? options->listeners[session->listener].contexts
+                                        : NULL;
+    if (contexts == NULL || !stream_secure(server->worker, stream_of(session),
+                                           contexts[server->index], last.data, last.len))
+        return false;
+    uint32_t seconds = options->command_timeout_s;
+    session->mode = SESSION_HANDSHAKE;
+    session_deadline(session, seconds < HANDSHAKE_S_MAX ? seconds : HANDSHAKE_S_MAX);
+    return true;
+}
+
+bool session_start_tls(struct session *session)
+{
+    return begin_tls(session, reply_line(REPLY_START_TLS));
+}
+
 /* --- the stream's callbacks, in the order of life --- */
 
-void session_opened(struct worker *worker, struct stream *stream, void *owner)
+static void greet(struct session *session)
 {
-    struct session *session = owner;
-    struct server *server = worker->options.user;
-    (void)stream;
-    session->server = server;
-    session->id = server_id_next(server);
-    session->peer = worker->accepted_address;
-    session->opened_us = worker->now_us;
-    server_log_connect(server, session);
+    const struct server *server = session->server;
     session_say(session, bytes_make(server->greeting, server->greeting_len));
     session_deadline(session, server->options->command_timeout_s);
     if (server->draining)
         session_leave(session, REPLY_SHUTTING_DOWN);
 }
 
+void session_opened(struct worker *worker, struct stream *stream, void *owner)
+{
+    struct session *session = owner;
+    struct server *server = worker->options.user;
+    session->server = server;
+    session->id = server_id_next(server);
+    session->peer = worker->accepted_address;
+    session->opened_ms = now_ms(session);
+    session->listener = (uint8_t)worker->accepted_listener;
+    session->tls = (uint8_t)server_tls_of(server, worker->accepted_listener);
+    server_log_connect(server, session);
+    if (session->tls != SERVER_TLS_IMPLICIT)
+        greet(session);
+    else if (server->draining || !begin_tls(session, reply_line(REPLY_NONE)))
+        stream_abort(worker, stream); /* nothing can be said in clear */
+}
+
+/* greeting_leaving: the client can't have read our greeting yet. After STARTTLS there is none. */
+static bool greeting_leaving(struct session *session)
+{
+    bool greeted = session->tls == SERVER_TLS_IMPLICIT || !session_is_secure(session);
+    return greeted && session->state == SESSION_CONNECTED && stream_sending(stream_of(session));
+}
+
 size_t session_received(struct stream *stream, void *owner, const uint8_t *data, size_t len)
 {
     struct session *session = owner;
     struct bytes in = bytes_make(data, len);
-    if (session->state == SESSION_CONNECTED && !session->early && stream_sending(stream)) {
+    if (!session->early && greeting_leaving(session)) {
         session->early = true; /* RFC 5321 3.1: the client waits for the greeting */
         server_log_early(session->server, session);
     }
@@ -408,7 +472,10 @@ void session_room_again(struct session *session)
 {
     if (stream_of(session)->state != STREAM_OPEN)
         return; /* ended meanwhile: `closed` lets go of everything */
-    session->transaction->data_us += worker_of(session)->now_us - session->stalled_us;
+    struct transaction *transaction = session->transaction;
+    transaction->data_us += (uint64_t)(now_ms(session) - session->stalled_ms) * 1000;
+    if (transaction->data_us > worker_of(session)->now_us) /* two halves of a millisecond */
+        transaction->data_us = worker_of(session)->now_us;
     session_deadline(session, session->server->options->data_timeout_s);
     go_on(session);
 }
@@ -426,9 +493,28 @@ void session_settled(struct session *session, enum staging_outcome outcome)
 
 void session_drain(struct session *session)
 {
-    bool between = session->mode == SESSION_COMMAND || session->mode == SESSION_SKIP_LINE;
+    bool between = session->mode == SESSION_COMMAND || session->mode == SESSION_SKIP_LINE ||
+                   session->mode == SESSION_HANDSHAKE;
     if (between && session->state != SESSION_CHUNKS)
         session_leave(session, REPLY_SHUTTING_DOWN);
+}
+
+/* session_secured: all that was said in clear is forgotten (RFC 3207 4.2), but for mistakes. */
+void session_secured(struct stream *stream, void *owner)
+{
+    struct session *session = owner;
+    CHECK(session->mode == SESSION_HANDSHAKE && session->transaction == NULL);
+    server_secured(session->server, session, tls_info(stream_tls(stream)));
+    session->mode = SESSION_COMMAND;
+    session->state = SESSION_CONNECTED;
+    session->extended = false;
+    session->helo_len = 0;
+    session->line_len = 0;
+    session->forgiven = 0;
+    if (session->tls == SERVER_TLS_IMPLICIT)
+        greet(session);
+    else
+        session_deadline(session, session->server->options->command_timeout_s);
 }
 
 void session_timed_out(struct stream *stream, void *owner)
@@ -441,11 +527,14 @@ void session_closed(struct stream *stream, void *owner, int error)
 {
     struct session *session = owner;
     struct server *server = session->server;
-    (void)stream;
+    if (error == -EPROTO || session->mode == SESSION_HANDSHAKE)
+        server_insecure(server, session, error == -EPROTO ? stream_tls(stream) : NULL);
     list_remove(&session->stalled);
     blocks_give(&server->lines, session->line);
     session->line = NULL;
     session_drop_transaction(session);
     admission_leave(server->admission, &session->peer);
-    server_log_disconnect(server, session, error);
+    /* After QUIT many close without reading the farewell of TLS, which makes it a reset. */
+    bool in_order = error == -ECONNRESET && session->left;
+    server_log_disconnect(server, session, in_order ? 0 : error);
 }

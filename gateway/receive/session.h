@@ -23,35 +23,39 @@ enum session_mode {
     SESSION_COMMAND = 0,
     SESSION_SKIP_LINE = 1, /* the rest of a line that was too long */
     SESSION_DATA = 2,
-    SESSION_CHUNK = 3,  /* inside a BDAT chunk */
-    SESSION_COMMIT = 4, /* none: the message is complete, its COMMIT waits for room */
-    SESSION_WAIT = 5,   /* none: the COMMIT waits to be durable */
+    SESSION_CHUNK = 3,     /* inside a BDAT chunk */
+    SESSION_COMMIT = 4,    /* none: the message is complete, its COMMIT waits for room */
+    SESSION_WAIT = 5,      /* none: the COMMIT waits to be durable */
+    SESSION_HANDSHAKE = 6, /* those of the TLS handshake, which are not for us */
 };
 
 struct session {
     struct server *server;
     struct transaction *transaction; /* from MAIL on; NULL: none */
     struct list_node stalled;        /* in server->stalled: waits for room in the staging ring */
-    uint64_t stalled_us;             /* since when */
     uint8_t *line;                   /* block with an unfinished command line, or NULL */
     uint64_t id;
     uint64_t chunk_left; /* octets of the present chunk still to come */
-    uint64_t opened_us;
     union address_any peer;
+    uint32_t opened_ms;     /* monotonic, cut to 32 bits, as is stalled_ms */
+    uint32_t stalled_ms;    /* since when it waits for room */
     uint32_t message_count; /* accepted */
     uint16_t line_len;
     uint16_t bad_commands;
-    uint8_t state;         /* enum session_state */
-    uint8_t mode;          /* enum session_mode */
+    uint16_t forgiven; /* so many commands without MAIL are no mistakes: pipelined behind a refused
+                          one */
+    uint8_t state;     /* enum session_state */
+    uint8_t mode;      /* enum session_mode */
     uint8_t chunk_refusal; /* enum reply for the end of a chunk that is only skipped; REPLY_NONE: it
                               counts */
-    bool chunk_last;
-    bool extended;      /* EHLO */
-    bool skip_after_cr; /* SESSION_SKIP_LINE: the last octet was a CR */
-    bool skip_told;     /* and the line was answered when it began to be skipped */
-    uint16_t forgiven;  /* so many commands without MAIL are no mistakes: pipelined behind a refused
-                           one */
-    bool early;         /* the client talked before our greeting had left */
+    uint8_t tls;           /* enum server_tls, of the listener when the client came */
+    uint8_t listener;      /* its index */
+    bool chunk_last : 1;
+    bool extended : 1;      /* EHLO */
+    bool skip_after_cr : 1; /* SESSION_SKIP_LINE: the last octet was a CR */
+    bool skip_told : 1;     /* and the line was answered when it began to be skipped */
+    bool early : 1;         /* the client talked before our greeting had left */
+    bool left : 1;          /* the last word was said */
     uint8_t helo_len;
     uint8_t helo[255];
 };
@@ -60,6 +64,7 @@ struct session {
 void session_opened(struct worker *worker, struct stream *stream, void *owner);
 size_t session_received(struct stream *stream, void *owner, const uint8_t *data, size_t len);
 void session_writable(struct stream *stream, void *owner);
+void session_secured(struct stream *stream, void *owner);
 void session_timed_out(struct stream *stream, void *owner);
 void session_closed(struct stream *stream, void *owner, int error);
 
@@ -74,6 +79,12 @@ void session_drop_transaction(struct session *session);
 void session_reset(struct session *session);
 void session_deadline(struct session *session, uint32_t seconds);
 
+/* session_is_secure is true once TLS is active. session_start_tls answers STARTTLS with 220 and
+ * begins the handshake (RFC 3207 4). False: it can't now; nothing was said and nothing has changed.
+ */
+bool session_is_secure(struct session *session);
+bool session_start_tls(struct session *session) __attribute__((warn_unused_result));
+
 /* session_room_again lets a stalled session go on: the staging ring has room. */
 void session_room_again(struct session *session);
 
@@ -81,8 +92,8 @@ void session_room_again(struct session *session);
  * with what the client has sent meanwhile. */
 void session_settled(struct session *session, enum staging_outcome outcome);
 
-/* session_drain ends a session that has nothing in flight with 421; one that has is ended after its
- * answer. */
+/* session_drain ends a session that has nothing in flight with 421, and one in a TLS handshake
+ * without a word; one that has something in flight is ended after its answer. */
 void session_drain(struct session *session);
 
 #endif

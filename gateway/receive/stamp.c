@@ -8,6 +8,8 @@
 #include <string.h>
 #include <time.h>
 
+enum { CLIENT_NAME_LEN_MAX = 255 };
+
 /* A text under construction. Its room is computed from the limits of its parts, so running out is a
  * bug. */
 struct text {
@@ -85,11 +87,39 @@ size_t stamp_peer(const union address_any *peer, char *out)
     return prefix + strlen(out + prefix);
 }
 
+/* protocol: HELO inside TLS has no name of its own. */
 static const char *protocol(const struct stamp *stamp)
 {
+    bool secure = stamp->tls != NULL;
     if (stamp->utf8)
-        return "UTF8SMTP";
-    return stamp->extended ? "ESMTP" : "SMTP";
+        return secure ? "UTF8SMTPS" : "UTF8SMTP";
+    if (!stamp->extended)
+        return "SMTP";
+    return secure ? "ESMTPS" : "ESMTP";
+}
+
+/* add_name puts what a certificate says into a comment (RFC 5322 3.2.2): only what can't end it, or
+ * begin anything. */
+static void add_name(struct text *text, const char *name)
+{
+    for (size_t i = 0; name[i] != '\0' && i < CLIENT_NAME_LEN_MAX; i++) {
+        bool plain = name[i] >= ' ' && name[i] <= '~' && strchr("()\\\"", name[i]) == NULL;
+        add(text, bytes_make(plain ? &name[i] : "?", 1));
+    }
+}
+
+static void add_tls(struct text *text, const struct tls_info *tls)
+{
+    add_string(text, "\r\n\t(using ");
+    add_string(text, tls->version);
+    add_string(text, " with cipher ");
+    add_string(text, tls->cipher);
+    add_string(text, ")");
+    if (tls->peer_name[0] == '\0')
+        return;
+    add_string(text, "\r\n\t(client certificate \"");
+    add_name(text, tls->peer_name);
+    add_string(text, "\" verified)");
 }
 
 size_t stamp_received(const struct stamp *stamp, char *out)
@@ -107,7 +137,10 @@ size_t stamp_received(const struct stamp *stamp, char *out)
         add_string(&text, "unknown");
     add_string(&text, " ([");
     add(&text, bytes_make(peer, peer_len));
-    add_string(&text, "])\r\n\tby ");
+    add_string(&text, "])");
+    if (stamp->tls != NULL)
+        add_tls(&text, stamp->tls);
+    add_string(&text, "\r\n\tby ");
     add(&text, stamp->hostname);
     add_string(&text, " with ");
     add_string(&text, protocol(stamp));

@@ -5,6 +5,7 @@
 
 #include "gateway/io/listener.h"
 #include "parser/bytes.h"
+#include "tls/tls.h"
 
 enum {
     STAMP_DATE_LEN = 31,  /* "Sat, 21 Nov 2026 20:25:15 +0000" */
@@ -15,10 +16,11 @@ enum {
 struct stamp {
     struct bytes helo; /* as the client said it; empty: it did not */
     const union address_any *peer;
-    struct bytes hostname;  /* ours */
-    bool extended;          /* EHLO, not HELO */
-    bool utf8;              /* SMTPUTF8 was asked for */
-    const char *id;         /* the message's, NUL-terminated */
+    struct bytes hostname;      /* ours */
+    bool extended;              /* EHLO, not HELO */
+    bool utf8;                  /* SMTPUTF8 was asked for */
+    const struct tls_info *tls; /* NULL: came in clear */
+    const char *id;             /* the message's, NUL-terminated */
     struct bytes recipient; /* mailbox for the FOR clause; empty: none (more than one recipient must
                                not be told) */
     uint64_t wall_us;

@@ -37,6 +37,8 @@ static uint32_t envelope_flags(const struct command *mail)
         flags |= ENVELOPE_RET_FULL;
     if (mail->ret == COMMAND_RET_HDRS)
         flags |= ENVELOPE_RET_HDRS;
+    if (mail->requiretls)
+        flags |= ENVELOPE_REQUIRETLS;
     return flags;
 }
 

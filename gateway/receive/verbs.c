@@ -14,6 +14,19 @@ enum { COMMAND_MAX = 512 /* CR LF included (RFC 5321 4.5.3.1.4) */ };
 /* A command's function returns its reply, or REPLY_NONE when it has said it itself. */
 typedef enum reply command_function(struct session *session, const struct command *command);
 
+/* must_secure: the listener takes no mail in clear. */
+static bool must_secure(struct session *session)
+{
+    return session->tls == SERVER_TLS_REQUIRED && !session_is_secure(session);
+}
+
+static enum server_ehlo offered(struct session *session)
+{
+    if (session_is_secure(session))
+        return SERVER_EHLO_SECURE;
+    return session->tls == SERVER_TLS_NONE ? SERVER_EHLO_CLEAR : SERVER_EHLO_STARTTLS;
+}
+
 static enum reply do_helo(struct session *session, const struct command *command)
 {
     if (command->argument.len > sizeof(session->helo))
@@ -25,7 +38,7 @@ static enum reply do_helo(struct session *session, const struct command *command
     memcpy(session->helo, command->argument.data, command->argument.len);
     const struct server *server = session->server;
     if (session->extended) {
-        session_say(session, bytes_make(server->ehlo, server->ehlo_len));
+        session_say(session, server_ehlo(server, offered(session)));
     } else {
         char line[SERVER_GREETING_LEN_MAX];
         int len = snprintf(line, sizeof(line), "250 %s\r\n", server->options->hostname);
@@ -42,6 +55,8 @@ static enum reply do_mail(struct session *session, const struct command *command
         return REPLY_SPOOL_FULL;
     if (spool == SPOOL_BROKEN)
         return REPLY_SPOOL_BROKEN;
+    if (command->requiretls && !session_is_secure(session))
+        return REPLY_REQUIRETLS_IN_CLEAR;
     if (command->has_size && command->size > server->options->message_size_max)
         return REPLY_MESSAGE_TOO_BIG;
     session->transaction = transaction_new(&server->context, command, server_id_next(server));
@@ -85,8 +100,10 @@ static enum reply do_data(struct session *session, const struct command *command
 }
 
 /* chunk_refusal tells why a chunk can only be skipped, whatever it holds. */
-static enum reply chunk_refusal(const struct session *session)
+static enum reply chunk_refusal(struct session *session)
 {
+    if (must_secure(session))
+        return REPLY_TLS_FIRST;
     switch ((enum session_state)session->state) {
     case SESSION_CONNECTED: return REPLY_GREET_FIRST;
     case SESSION_READY: return REPLY_NEED_MAIL;
@@ -155,6 +172,14 @@ static enum reply do_quit(struct session *session, const struct command *command
     return REPLY_NONE;
 }
 
+static enum reply do_starttls(struct session *session, const struct command *command)
+{
+    (void)command;
+    if (session->server->draining || !session_start_tls(session))
+        return REPLY_TLS_UNAVAILABLE;
+    return REPLY_NONE;
+}
+
 static enum reply do_missing(struct session *session, const struct command *command)
 {
     (void)session;
@@ -171,36 +196,39 @@ static enum reply do_foreign(struct session *session, const struct command *comm
 
 /* --- the table --- */
 
-#define IN(state)  (1u << SESSION_##state)
-#define IN_ANY     (IN(CONNECTED) | IN(READY) | IN(MAIL) | IN(RCPT) | IN(CHUNKS))
-#define GROUP_LAST true /* nothing may be sent behind it before its reply (RFC 2920 3.1) */
-#define GROUP_ANY  false
+#define IN(state) (1u << SESSION_##state)
+#define IN_ANY    (IN(CONNECTED) | IN(READY) | IN(MAIL) | IN(RCPT) | IN(CHUNKS))
+#define LAST      true /* nothing may be sent behind it before its reply (RFC 2920 3.1) */
+#define MORE      false
+#define SECURE    true /* not in clear where TLS is required (RFC 3207 4) */
+#define CLEAR     false
 
 struct rule {
     unsigned allowed; /* bits of enum session_state */
     bool last_in_group;
+    bool tls_first;
     uint16_t len_max; /* octets of the line, CR LF included */
     command_function *proceed;
 };
 
 /* clang-format off */
 static const struct rule rules[VERB_COUNT] = {
-    /*                 allowed in           behind it   line         proceed       RFC */
-    [VERB_HELO]     = {IN_ANY,              GROUP_LAST, COMMAND_MAX, do_helo},    /* 5321 4.1.1.1 */
-    [VERB_EHLO]     = {IN_ANY,              GROUP_LAST, COMMAND_MAX, do_helo},    /* 5321 4.1.1.1 */
-    [VERB_MAIL]     = {IN(READY),           GROUP_ANY,  LIMIT_LINE,  do_mail},    /* 5321 4.1.1.2 */
-    [VERB_RCPT]     = {IN(MAIL) | IN(RCPT), GROUP_ANY,  LIMIT_LINE,  do_rcpt},    /* 5321 4.1.1.3 */
-    [VERB_DATA]     = {IN(RCPT),            GROUP_LAST, COMMAND_MAX, do_data},    /* 5321 4.1.1.4 */
-    [VERB_BDAT]     = {IN_ANY,              GROUP_ANY,  COMMAND_MAX, do_bdat},    /* 3030 2 */
-    [VERB_RSET]     = {IN_ANY,              GROUP_ANY,  COMMAND_MAX, do_rset},    /* 5321 4.1.1.5 */
-    [VERB_VRFY]     = {IN_ANY,              GROUP_ANY,  COMMAND_MAX, do_vrfy},    /* 5321 4.1.1.6 */
-    [VERB_EXPN]     = {IN_ANY,              GROUP_ANY,  COMMAND_MAX, do_missing}, /* 5321 4.1.1.7 */
-    [VERB_HELP]     = {IN_ANY,              GROUP_ANY,  COMMAND_MAX, do_help},    /* 5321 4.1.1.8 */
-    [VERB_NOOP]     = {IN_ANY,              GROUP_ANY,  COMMAND_MAX, do_noop},    /* 5321 4.1.1.9 */
-    [VERB_QUIT]     = {IN_ANY,              GROUP_ANY,  COMMAND_MAX, do_quit},    /* 5321 4.1.1.10 */
-    [VERB_STARTTLS] = {IN_ANY,              GROUP_LAST, COMMAND_MAX, do_missing}, /* 3207 */
-    [VERB_AUTH]     = {IN_ANY,              GROUP_LAST, LIMIT_LINE,  do_missing}, /* 4954 */
-    [VERB_FOREIGN]  = {IN_ANY,              GROUP_ANY,  LIMIT_LINE,  do_foreign},
+    /*                 allowed in           behind      line         proceed     RFC (5321) */
+    [VERB_HELO]     = {IN_ANY,              LAST, CLEAR,  COMMAND_MAX, do_helo},     /* 4.1.1.1 */
+    [VERB_EHLO]     = {IN_ANY,              LAST, CLEAR,  COMMAND_MAX, do_helo},     /* 4.1.1.1 */
+    [VERB_MAIL]     = {IN(READY),           MORE, SECURE, LIMIT_LINE,  do_mail},     /* 4.1.1.2 */
+    [VERB_RCPT]     = {IN(MAIL) | IN(RCPT), MORE, SECURE, LIMIT_LINE,  do_rcpt},     /* 4.1.1.3 */
+    [VERB_DATA]     = {IN(RCPT),            LAST, SECURE, COMMAND_MAX, do_data},     /* 4.1.1.4 */
+    [VERB_BDAT]     = {IN_ANY,              MORE, CLEAR,  COMMAND_MAX, do_bdat},     /* 3030 2 */
+    [VERB_RSET]     = {IN_ANY,              MORE, CLEAR,  COMMAND_MAX, do_rset},     /* 4.1.1.5 */
+    [VERB_VRFY]     = {IN_ANY,              MORE, SECURE, COMMAND_MAX, do_vrfy},     /* 4.1.1.6 */
+    [VERB_EXPN]     = {IN_ANY,              MORE, SECURE, COMMAND_MAX, do_missing},  /* 4.1.1.7 */
+    [VERB_HELP]     = {IN_ANY,              MORE, CLEAR,  COMMAND_MAX, do_help},     /* 4.1.1.8 */
+    [VERB_NOOP]     = {IN_ANY,              MORE, CLEAR,  COMMAND_MAX, do_noop},     /* 4.1.1.9 */
+    [VERB_QUIT]     = {IN_ANY,              MORE, CLEAR,  COMMAND_MAX, do_quit},     /* 4.1.1.10 */
+    [VERB_STARTTLS] = {IN(READY),           LAST, CLEAR,  COMMAND_MAX, do_starttls}, /* 3207 */
+    [VERB_AUTH]     = {IN_ANY,              LAST, SECURE, LIMIT_LINE,  do_missing},  /* 4954 */
+    [VERB_FOREIGN]  = {IN_ANY,              MORE, CLEAR,  LIMIT_LINE,  do_foreign},
 };
 /* clang-format on */
 
@@ -213,11 +241,27 @@ static enum reply wrong_order(const struct session *session, enum verb verb)
         return REPLY_DATA_AFTER_BDAT;
     if (verb == VERB_MAIL)
         return REPLY_NESTED_MAIL;
+    if (verb == VERB_STARTTLS)
+        return REPLY_BAD_SEQUENCE;
     if (session->state == SESSION_READY)
         return REPLY_NEED_MAIL;
     if (session->transaction->refused_count > 0)
         return REPLY_NO_VALID_RECIPIENTS;
     return REPLY_NEED_RECIPIENT;
+}
+
+/* not_now gives the reply to a command whose time has not come; REPLY_NONE: it may proceed. */
+static enum reply not_now(struct session *session, enum verb verb)
+{
+    if (verb == VERB_STARTTLS && session->tls == SERVER_TLS_NONE)
+        return REPLY_NOT_OFFERED;
+    if (verb == VERB_STARTTLS && session_is_secure(session))
+        return REPLY_TLS_ACTIVE;
+    if (rules[verb].tls_first && must_secure(session))
+        return REPLY_TLS_FIRST;
+    if (!(rules[verb].allowed & 1u << session->state))
+        return wrong_order(session, verb);
+    return REPLY_NONE;
 }
 
 /* wrong_command gives the reply to a line that command_parse refused. */
@@ -239,7 +283,7 @@ static enum reply wrong_command(enum command_result result, enum verb verb)
 }
 
 /* forgive_followers: the recipients and the DATA that a client has pipelined behind a refused MAIL
- * (RFC 2920 3.1) get their 503, but do not count as bad commands. */
+ * (RFC 2920 3.1) get their 503 or 530, but do not count as bad commands. */
 static void forgive_followers(struct session *session)
 {
     session->forgiven = (uint16_t)(session->server->options->recipients_max + 1);
@@ -247,28 +291,28 @@ static void forgive_followers(struct session *session)
 
 /* judge_command finds the rule's verdict on a line without its CR LF, and lets the command proceed
  * if it may. */
-static enum reply judge_command(struct session *session, struct bytes line, bool more_behind)
+static enum reply judge_command(struct session *session, struct bytes line, bool more_behind,
+                                struct command *command)
 {
-    struct command command;
     const struct transaction *transaction = session->transaction;
     bool utf8 = transaction != NULL && (transaction->envelope.flags & ENVELOPE_SMTPUTF8);
-    enum command_result result = command_parse(line, utf8, true, &command);
-    const struct rule *rule = &rules[command.verb];
+    enum command_result result = command_parse(line, utf8, true, command);
+    const struct rule *rule = &rules[command->verb];
     if (rule->proceed == NULL)
         return REPLY_UNKNOWN_COMMAND;
     if (line.len + 2 > rule->len_max)
         return REPLY_LINE_TOO_LONG;
-    if (!(rule->allowed & 1u << session->state))
-        return wrong_order(
-            session, command.verb); /* order first: arguments of a misplaced command mean nothing */
-    if (result != COMMAND_OK) {
-        if (command.verb == VERB_MAIL)
-            forgive_followers(session);
-        return wrong_command(result, command.verb);
+    /* Order first: arguments of a misplaced command mean nothing. */
+    enum reply refusal = not_now(session, command->verb);
+    if (refusal != REPLY_NONE)
+        return refusal;
+    if (result != COMMAND_OK)
+        return wrong_command(result, command->verb);
+    if (command->verb == VERB_STARTTLS && more_behind) {
+        session_leave(session, REPLY_CLEAR_BEHIND_STARTTLS);
+        return REPLY_NONE;
     }
-    enum reply reply = rule->proceed(session, &command);
-    if (command.verb == VERB_MAIL && reply != REPLY_SENDER_OK)
-        forgive_followers(session);
+    enum reply reply = rule->proceed(session, command);
     bool taken = reply == REPLY_NONE || reply_code(reply) < 400;
     if (rule->last_in_group && more_behind && taken) {
         session_leave(session, REPLY_EARLY_INPUT);
@@ -279,13 +323,21 @@ static enum reply judge_command(struct session *session, struct bytes line, bool
 
 void verbs_run(struct session *session, struct bytes line, bool more_behind)
 {
-    enum reply reply = judge_command(session, line, more_behind);
+    struct command command;
+    enum reply reply = judge_command(session, line, more_behind, &command);
     unsigned code = reply_code(reply);
-    bool bad = code == 500 || code == 501 || code == 502 || code == 503 || code == 555;
+    bool bad =
+        code == 500 || code == 501 || code == 502 || code == 503 || code == 530 || code == 555;
+    if (session->mode == SESSION_HANDSHAKE)
+        return; /* it has said all, and has a deadline of its own */
+    if (command.verb == VERB_MAIL)
+        session->forgiven = 0; /* nothing was pipelined behind the one before any more */
     if (bad)
         session_refuse(session, reply);
     else if (reply != REPLY_NONE)
         session_reply(session, reply);
+    if (command.verb == VERB_MAIL && reply != REPLY_SENDER_OK)
+        forgive_followers(session);
     session_deadline(session, session->server->options->command_timeout_s);
     if (session->server->draining)
         session_drain(session);

@@ -1,5 +1,5 @@
 /* The envelope of a message as the spool keeps it (RFC 5321 2.3.1, with the parameters of RFC 3461,
- * 6152, 6531), and its one binary form: length-prefixed, nothing to escape, so nothing can be
+ * 6152, 6531, 8689), and its one binary form: length-prefixed, nothing to escape, so nothing can be
  * injected. */
 #ifndef GATEWAY_SPOOL_ENVELOPE_H
 #define GATEWAY_SPOOL_ENVELOPE_H

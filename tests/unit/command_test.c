@@ -199,7 +199,8 @@ static void nothing_is_left_of_the_command_before(void **state)
     assert_true(command.address.text.len == 0 && command.address.local.len == 0);
     assert_true(command.address.domain.len == 0 && command.address.domain_kind == 0);
     assert_false(command.address.quoted || command.address.utf8);
-    assert_false(command.has_size || command.last || command.smtputf8 || command.has_notify);
+    assert_false(command.has_size || command.last || command.smtputf8 || command.requiretls ||
+                 command.has_notify);
     assert_true(command.body == 0 && command.ret == 0 && command.notify == 0);
     assert_true(command.size == 0);
     assert_true(command.envid.len == 0 && command.orcpt.len == 0 && command.auth.len == 0);
@@ -267,6 +268,7 @@ static void rcpt_takes_a_forward_path(void **state)
     refused("RCPT TO: <a@b>", COMMAND_SYNTAX);
     refused("RCPT TO:<a@b> SIZE=1", COMMAND_UNKNOWN_PARAMETER);
     refused("RCPT TO:<a@b> SMTPUTF8", COMMAND_UNKNOWN_PARAMETER);
+    refused("RCPT TO:<a@b> REQUIRETLS", COMMAND_UNKNOWN_PARAMETER);
 }
 
 static void lenient_takes_spaces_and_missing_brackets(void **state)
@@ -356,6 +358,7 @@ static const char *const mail_good[] = {"SIZE=0",
                                         "body=8BITmime",
                                         "BODY=BINARYMIME",
                                         "SMTPUTF8",
+                                        "RequireTLS",
                                         "RET=full",
                                         "RET=HDRS",
                                         "ENVID=a",
@@ -372,7 +375,8 @@ static const char *const mail_bad[] = {
     "ENVID=+",        "ENVID=+2",      "ENVID=a+2b",
     "ENVID=+2G",      "ENVID=+G2",     "ENVID=+0D+0A",
     "ENVID=+7F",      "ENVID=+80",     "ENVID=+FF",
-    "ENVID=\xc3\xa9", "AUTH",          "AUTH=+0A"};
+    "ENVID=\xc3\xa9", "AUTH",          "AUTH=+0A",
+    "REQUIRETLS=YES"};
 static const char *const rcpt_good[] = {"NOTIFY=NEVER",
                                         "notify=success",
                                         "NOTIFY=SUCCESS,FAILURE,DELAY",
@@ -456,7 +460,7 @@ static void values_arrive(void **state)
     (void)state;
     struct command command = good("MAIL FROM:<a@b> SIZE=4096 BODY=BINARYMIME RET=HDRS ENVID=x+2By "
                                   "AUTH=<> SMTPUTF8");
-    assert_true(command.has_size && command.smtputf8);
+    assert_true(command.has_size && command.smtputf8 && !command.requiretls);
     assert_int_equal(command.size, 4096);
     assert_int_equal(command.body, COMMAND_BODY_BINARYMIME);
     assert_int_equal(command.ret, COMMAND_RET_HDRS);
@@ -466,6 +470,7 @@ static void values_arrive(void **state)
     assert_true(command.has_notify);
     assert_int_equal(command.notify, COMMAND_NOTIFY_DELAY | COMMAND_NOTIFY_SUCCESS);
     assert_true(is(command.orcpt, "rfc822;c@d"));
+    assert_true(good("MAIL FROM:<> REQUIRETLS RET=FULL").requiretls);
     assert_int_equal(good("MAIL FROM:<> RET=FULL").ret, COMMAND_RET_FULL);
     assert_int_equal(good("MAIL FROM:<> BODY=8BITMIME").body, COMMAND_BODY_8BITMIME);
 }
@@ -525,6 +530,7 @@ static void cut_lines_are_safe(void **state)
         "MAIL FROM:<\xc3\xa9\xe4\xb8\xad@\xf0\x9d\x84\x9e.example> SMTPUTF8",
         "RCPT TO:<Postmaster> NOTIFY=SUCCESS,FAILURE ORCPT=utf-8;\\x{1F600}\xc3\xa9",
         "BDAT 12345 LAST",
+        "MAIL FROM:<> REQUIRETLS",
         "VRFY \xe4\xb8\xad SMTPUTF8",
         "STARTTLS",
         "OPTIONS / HTTP/1.1"};

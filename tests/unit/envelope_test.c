@@ -58,6 +58,24 @@ static void round_trip(void **state)
     (void)state;
 }
 
+/* Each flag has its place on disk for ever (docs/spool.md). */
+static void flags_keep_their_places(void **state)
+{
+    static const uint32_t flags[] = {ENVELOPE_8BITMIME, ENVELOPE_BINARYMIME, ENVELOPE_SMTPUTF8,
+                                     ENVELOPE_RET_FULL, ENVELOPE_RET_HDRS,   ENVELOPE_REQUIRETLS};
+    for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
+        uint8_t form[64];
+        struct envelope envelope = {.message_id = 1, .flags = flags[i]};
+        struct envelope read;
+        size_t len = envelope_write(&envelope, NULL, form);
+        assert_int_equal(form[4], 1u << i);
+        assert_true(form[5] == 0 && form[6] == 0 && form[7] == 0);
+        assert_true(envelope_read(bytes_make(form, len), &read));
+        assert_int_equal(read.flags, flags[i]);
+    }
+    (void)state;
+}
+
 static void nothing_at_all(void **state)
 {
     uint8_t form[64];
@@ -119,6 +137,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(round_trip),
+        cmocka_unit_test(flags_keep_their_places),
         cmocka_unit_test(nothing_at_all),
         cmocka_unit_test(every_other_length),
         cmocka_unit_test(lengths_are_not_believed),

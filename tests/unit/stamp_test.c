@@ -61,6 +61,73 @@ static void forms(void **state)
                                       "\tSat, 21 Nov 2026 20:25:15 +0000\r\n");
 }
 
+/* Behind TLS: the protocol names of RFC 3848 and RFC 6531 4.3, and a comment. */
+static void tls_forms(void **state)
+{
+    (void)state;
+    union address_any peer = peer_of("192.0.2.7:1");
+    const struct tls_info info = {
+        .version = "TLSv1.3",
+        .cipher = "TLS_AES_128_GCM_SHA256",
+        .group = "X25519",
+        .server_name = "mx.example.org",
+        .peer_name = "",
+    };
+    struct tls_info named = info;
+    named.peer_name = "relay.example.com";
+    struct stamp stamp = {
+        .helo = BYTES("client.example.com"),
+        .peer = &peer,
+        .hostname = BYTES("mx.example.org"),
+        .extended = true,
+        .tls = &info,
+        .id = "aerukz4jvpg66",
+        .wall_us = 1795292715u * 1000000ull,
+    };
+    assert_string_equal(made(&stamp), "Received: from client.example.com ([192.0.2.7])\r\n"
+                                      "\t(using TLSv1.3 with cipher TLS_AES_128_GCM_SHA256)\r\n"
+                                      "\tby mx.example.org with ESMTPS id aerukz4jvpg66;\r\n"
+                                      "\tSat, 21 Nov 2026 20:25:15 +0000\r\n");
+    stamp.tls = &named;
+    stamp.utf8 = true;
+    assert_string_equal(made(&stamp), "Received: from client.example.com ([192.0.2.7])\r\n"
+                                      "\t(using TLSv1.3 with cipher TLS_AES_128_GCM_SHA256)\r\n"
+                                      "\t(client certificate \"relay.example.com\" verified)\r\n"
+                                      "\tby mx.example.org with UTF8SMTPS id aerukz4jvpg66;\r\n"
+                                      "\tSat, 21 Nov 2026 20:25:15 +0000\r\n");
+    stamp.tls = &info;
+    stamp.utf8 = stamp.extended = false;
+    assert_non_null(strstr(made(&stamp), "\r\n\tby mx.example.org with SMTP id "));
+}
+
+/* A name in a certificate may not end the comment, nor begin a field. */
+static void hostile_names(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *shown;
+    } cases[] = {
+        {"a)(b",               "a??b"            },
+        {"a\\",                "a?"              },
+        {"\"x\" verified) by", "?x? verified? by"},
+        {"a\r\nSubject: x",    "a??Subject: x"   },
+        {"b\xc3\xbc"
+         "cher",      "b??cher"         },
+        {"\x7f\t\x01",         "???"             },
+        {"Some Name, Inc.",    "Some Name, Inc." },
+    };
+    union address_any peer = peer_of("10.1.2.3:1");
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char wanted[128];
+        const struct tls_info info = {
+            .version = "TLSv1.2", .cipher = "X", .peer_name = cases[i].name};
+        struct stamp stamp = {.peer = &peer, .hostname = BYTES("mx"), .id = "x", .tls = &info};
+        snprintf(wanted, sizeof(wanted), "\r\n\t(client certificate \"%s\" verified)\r\n\tby mx ",
+                 cases[i].shown);
+        assert_non_null(strstr(made(&stamp), wanted));
+    }
+}
+
 static void hostile_helo(void **state)
 {
     (void)state;
@@ -122,9 +189,17 @@ static void longest(void **state)
     (void)state;
     char name[256];
     char mailbox[255];
+    char certified[1001];
     for (size_t i = 0; i < sizeof(name) - 1; i++)
         name[i] = i % 64 == 63 ? '.' : 'a';
     memset(mailbox, 'b', sizeof(mailbox) - 1);
+    memset(certified, 'c', sizeof(certified) - 1);
+    certified[1000] = '\0';
+    const struct tls_info info = {
+        .version = "TLSv1.2",
+        .cipher = "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+        .peer_name = certified,
+    };
     union address_any peer = peer_of("[1111:2222:3333:4444:5555:6666:7777:8888]:1");
     struct stamp stamp = {
         .peer = &peer,
@@ -133,6 +208,7 @@ static void longest(void **state)
         .recipient = bytes_make(mailbox, 254),
         .extended = true,
         .utf8 = true,
+        .tls = &info,
         .id = "7777777777776",
         .wall_us = 1,
     };
@@ -215,8 +291,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(dates), /* first: at its very beginning nothing is kept */
-        cmocka_unit_test(forms),   cmocka_unit_test(hostile_helo), cmocka_unit_test(utf8_helo),
-        cmocka_unit_test(longest), cmocka_unit_test(peers),
+        cmocka_unit_test(forms),         cmocka_unit_test(tls_forms),
+        cmocka_unit_test(hostile_names), cmocka_unit_test(hostile_helo),
+        cmocka_unit_test(utf8_helo),     cmocka_unit_test(longest),
+        cmocka_unit_test(peers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

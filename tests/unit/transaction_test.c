@@ -374,7 +374,7 @@ static void envelope_is_kept(void **state)
         "RCPT TO:<one@example.org> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;One@example.org",
         "RCPT TO:<\"two words\"@example.org>", "RCPT TO:<@relay.example:three@example.org>"};
     struct transaction *transaction = begin("MAIL FROM:<me@example.com> SIZE=5 BODY=8BITMIME "
-                                            "RET=HDRS ENVID=QQ314159 SMTPUTF8",
+                                            "RET=HDRS ENVID=QQ314159 SMTPUTF8 REQUIRETLS",
                                             NULL);
     for (int i = 0; i < 3; i++) {
         struct command command = parsed(rcpts[i]);
@@ -387,7 +387,8 @@ static void envelope_is_kept(void **state)
     const struct envelope *envelope = &tape.envelope;
     assert_true(bytes_equal(envelope->reverse_path, BYTES("me@example.com")));
     assert_true(bytes_equal(envelope->envid, BYTES("QQ314159")));
-    assert_int_equal(envelope->flags, ENVELOPE_8BITMIME | ENVELOPE_RET_HDRS | ENVELOPE_SMTPUTF8);
+    assert_int_equal(envelope->flags, ENVELOPE_8BITMIME | ENVELOPE_RET_HDRS | ENVELOPE_SMTPUTF8 |
+                                          ENVELOPE_REQUIRETLS);
     assert_int_equal(envelope->arrival_us, 1000000);
     assert_int_equal(envelope->recipient_count, 3);
     static const char *const paths[] = {"one@example.org", "\"two words\"@example.org",
