@@ -20,7 +20,7 @@ endif
 # --- What Debian has to bring. --------------------------------------------------------------------
 
 PACKAGES := gcc g++ libc6-dev make dpkg-dev liburing-dev libjemalloc-dev libconfuse-dev \
-	libisal-dev libjansson-dev swaks
+	libisal-dev libjansson-dev swaks libnet-ssleay-perl
 PACKAGES_TEST := libcmocka-dev clang-14 libclang-rt-14-dev clang-format-14 python3 curl msmtp \
 	postfix
 ifdef BORINGSSL_SRC
@@ -96,8 +96,9 @@ program_ringmx-sink        := $(wildcard bench/sink.c bench/sink_*.c)
 program_ringmx-null        := $(wildcard bench/null.c bench/null_*.c)
 program_ringmx-bench-scan  := $(wildcard bench/scan.c bench/scan_*.c)
 program_ringmx-bench-spool := $(wildcard bench/spool.c bench/spool_*.c)
+program_ringmx-bench-tls   := $(wildcard bench/tls.c bench/tls_*.c)
 NAMES := ringmx ringmxctl ringmx-vectors ringmx-load ringmx-sink ringmx-null ringmx-bench-scan \
-	ringmx-bench-spool
+	ringmx-bench-spool ringmx-bench-tls
 NAMES := $(foreach name,$(NAMES),$(if $(program_$(name)),$(name)))
 PROGRAMS := $(NAMES:%=$(BIN)/%)
 PROGRAM_OBJECTS = $(foreach name,$(NAMES),$(call objects,$(program_$(name))))
@@ -200,7 +201,8 @@ run: deps
 	@echo
 	@echo 'ringmx serves example.org on 127.0.0.1:2525, as var/ringmx.conf says. Try:'
 	@echo '  swaks --server 127.0.0.1:2525 --from you@example.com --to alice@example.org'
-	@echo 'and the mail appears in var/mail/example.org/alice/new/. Ctrl-C stops it.'
+	@echo 'and the mail appears in var/mail/example.org/alice/new/; with --tls behind it, swaks'
+	@echo 'encrypts it on the way. Ctrl-C stops it.'
 	@echo
 	@exec $(BIN)/ringmx -c var/ringmx.conf
 

@@ -13,6 +13,7 @@
 #include "gateway/base/check.h"
 #include "gateway/config_recipients.h"
 #include "gateway/config_text.h"
+#include "gateway/config_tls.h"
 #include "gateway/config_value.h"
 #include "parser/address.h"
 
@@ -29,7 +30,12 @@ static cfg_opt_t queue_words[] = {VALUE("retry_min"), VALUE("retry_max"), VALUE(
                                   CFG_END()};
 static cfg_opt_t io_words[] = {VALUE("features"), VALUE("buffers"), VALUE("buffer_size"),
                                CFG_END()};
-static cfg_opt_t listener_words[] = {VALUES("address"), VALUE("role"), CFG_END()};
+static cfg_opt_t listener_words[] = {VALUES("address"), VALUE("role"),      VALUE("tls"),
+                                     VALUE("tls_min"),  VALUE("client_ca"), CFG_END()};
+static cfg_opt_t certificate_words[] = {VALUE("chain"), VALUE("key"), VALUE("self_signed"),
+                                        CFG_END()};
+static cfg_opt_t tls_words[] = {VALUE("ticket_secret"), VALUE("ticket_lifetime"), VALUE("helpers"),
+                                CFG_END()};
 static cfg_opt_t domain_words[] = {VALUES("recipients"), VALUE("deliver"), CFG_END()};
 static cfg_opt_t log_words[] = {VALUE("level"), VALUE("format"), CFG_END()};
 
@@ -40,6 +46,8 @@ static cfg_opt_t words[] = {VALUE("hostname"),
                             CFG_SEC("limits", limits_words, CFGF_NONE),
                             CFG_SEC("spool", spool_words, CFGF_NONE),
                             CFG_SEC("listener", listener_words, NAMED),
+                            CFG_SEC("certificate", certificate_words, NAMED),
+                            CFG_SEC("tls", tls_words, CFGF_NONE),
                             CFG_SEC("domain", domain_words, NAMED),
                             CFG_SEC("queue", queue_words, CFGF_NONE),
                             CFG_SEC("io", io_words, CFGF_NONE),
@@ -86,6 +94,8 @@ static const struct number_word numbers[] = {
     TIME("queue", "retry_min", courier.retry_min_s, 1, 30 * DAY, MINUTE),
     TIME("queue", "retry_max", courier.retry_max_s, 1, 30 * DAY, HOUR),
     TIME("queue", "lifetime", courier.lifetime_s, 1, 30 * DAY, 5 * DAY),
+    TIME("tls", "ticket_lifetime", ticket_lifetime_s, 1, 7 * DAY, 12 * HOUR),
+    COUNT("tls", "helpers", tls_helpers, 0, 64, 1),
     NUMBER("io", "buffers", io_buffer_count, 2, 32768, 2048, CONFIG_COUNT, 0),
     SIZE("io", "buffer_size", io_buffer_size, KIB, MIB, 16 * KIB),
 };
@@ -156,8 +166,11 @@ void config_free(struct config *config)
 {
     if (config == NULL)
         return;
-    for (size_t i = 0; i < config->listener_count; i++)
+    for (size_t i = 0; i < config->listener_count; i++) {
         free(config->listeners[i].name);
+        free(config->listeners[i].client_ca);
+    }
+    config_tls_free(config);
     routes_free(config->routes);
     directory_free(config->directory);
     free(config->spool_path);
@@ -279,21 +292,15 @@ static void fill_choice(struct loader *loader, const struct choice_word *word)
     const struct full_name name = full_name(word->section, word->name);
     const struct config_value *value =
         config_value_at(section_of(loader, word->section), word->name, 0);
-    unsigned index = word->fallback;
-    char known[64] = "";
-    if (value != NULL) {
-        for (index = 0; word->choices[index] != NULL; index++) {
-            if (strcmp(word->choices[index], value->text) == 0)
-                break;
-            size_t len = strlen(known);
-            snprintf(known + len, sizeof(known) - len, "%s%s", len == 0 ? "" : ", ",
-                     word->choices[index]);
-        }
-        if (word->choices[index] == NULL)
-            config_error(&loader->errors, value->line, "%s: \"%s\" is none of %s", name.text,
-                         value->text, known);
-    }
-    store(loader->config, word->to, word->width, index);
+    int index = (int)word->fallback;
+    char known[64];
+    if (value != NULL)
+        index = config_value_choice(value->text, word->choices, known, sizeof(known));
+    if (index < 0)
+        config_error(&loader->errors, value->line, "%s: \"%s\" is none of %s", name.text,
+                     value->text, known);
+    else
+        store(loader->config, word->to, word->width, (uint64_t)index);
 }
 
 static void fill_hostname(struct loader *loader)
@@ -336,18 +343,21 @@ static bool is_any_port(const union address_any *address)
     return (address->any.sa_family == AF_INET6 ? address->v6.sin6_port : address->v4.sin_port) == 0;
 }
 
-static void add_address(struct loader *loader, const char *name, const struct config_value *value)
+/* add_address adds a listener like `model`, whose strings it borrows, with an address of its own.
+ */
+static void add_address(struct loader *loader, const struct config_listener *model,
+                        const struct config_value *value)
 {
     struct config *config = loader->config;
-    union address_any address;
-    if (!listener_parse(value->text, &address)) {
+    struct config_listener listener = *model;
+    if (!listener_parse(value->text, &listener.address)) {
         config_error(&loader->errors, value->line,
                      "\"%s\" is not an address like \"192.0.2.1:25\" or \"[2001:db8::1]:25\"",
                      value->text);
         return;
     }
-    for (size_t i = 0; i < config->listener_count && !is_any_port(&address); i++)
-        if (memcmp(&config->listeners[i].address, &address, sizeof(address)) == 0)
+    for (size_t i = 0; i < config->listener_count && !is_any_port(&listener.address); i++)
+        if (memcmp(&config->listeners[i].address, &listener.address, sizeof(listener.address)) == 0)
             config_error(&loader->errors, value->line,
                          "%s is already an address of listener \"%s\"", value->text,
                          config->listeners[i].name);
@@ -355,21 +365,30 @@ static void add_address(struct loader *loader, const char *name, const struct co
         config_error(&loader->errors, value->line, "more than %d addresses", LIMIT_LISTENERS);
         return;
     }
-    config->listeners[config->listener_count++] =
-        (struct config_listener){.name = strdup(name), .address = address};
+    listener.name = strdup(model->name);
+    listener.client_ca = model->client_ca != NULL ? strdup(model->client_ca) : NULL;
+    if (listener.name == NULL || (listener.client_ca == NULL) != (model->client_ca == NULL))
+        config_error(&loader->errors, value->line, "out of memory");
+    config->listeners[config->listener_count++] = listener;
 }
 
 static void fill_listener(struct loader *loader, cfg_t *section)
 {
-    const char *name = cfg_title(section);
+    struct config_listener model = {.name = strdup(cfg_title(section))};
     const struct config_value *role = config_value_at(section, "role", 0);
     if (role != NULL && strcmp(role->text, "mx") != 0)
         config_error(&loader->errors, role->line, "listener.role: \"%s\" is not mx, the only role",
                      role->text);
+    config_tls_listener(&model, loader->root, section, loader->folder, &loader->errors);
     if (cfg_size(section, "address") == 0)
-        config_error(&loader->errors, section->line, "listener \"%s\" has no address", name);
-    for (unsigned i = 0; i < cfg_size(section, "address"); i++)
-        add_address(loader, name, config_value_at(section, "address", i));
+        config_error(&loader->errors, section->line, "listener \"%s\" has no address",
+                     cfg_title(section));
+    for (unsigned i = 0; i < cfg_size(section, "address") && model.name != NULL; i++)
+        add_address(loader, &model, config_value_at(section, "address", i));
+    if (model.name == NULL)
+        config_error(&loader->errors, section->line, "out of memory");
+    free(model.client_ca);
+    free(model.name);
 }
 
 static void fill_domain(struct loader *loader, cfg_t *section)
@@ -447,6 +466,7 @@ static void fill(struct loader *loader)
         fill_choice(loader, &choices[i]);
     fill_hostname(loader);
     fill_spool_path(loader);
+    config_tls_fill(config, loader->root, loader->folder, &loader->errors);
     for (unsigned i = 0; i < cfg_size(loader->root, "listener"); i++)
         fill_listener(loader, cfg_getnsec(loader->root, "listener", i));
     for (unsigned i = 0; i < cfg_size(loader->root, "domain"); i++)
@@ -461,4 +481,5 @@ static void fill(struct loader *loader)
                 config->courier.retry_max_s);
     check_order(loader, "retry_max", config->courier.retry_max_s, "lifetime",
                 config->courier.lifetime_s);
+    config_tls_try(config, &loader->errors);
 }

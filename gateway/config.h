@@ -14,6 +14,9 @@
 #include "gateway/policy/directory.h"
 #include "gateway/receive/server.h"
 #include "gateway/spool/spool.h"
+#include "tls/certificate.h"
+#include "tls/context.h"
+#include "tls/ticket.h"
 
 enum config_role { CONFIG_ROLE_MX = 0 }; /* takes mail for our domains from anybody */
 
@@ -22,11 +25,25 @@ struct config_listener {
     char *name; /* of its listener { } */
     enum config_role role;
     union address_any address;
+    enum server_tls tls;
+    enum tls_version tls_min;
+    char *client_ca; /* file; NULL: clients are not asked for a certificate */
+    int tls_line;    /* where what is wrong with its TLS is to be mended */
 };
 
-/* All strings, directory and routes belong to the struct; the options of modules borrow from it.
- * Fields that no word sets (the spool's uuid and log, the courier's spool and log, CPUs to pin to)
- * are for main: zero here, CPUs -1. */
+/* A section certificate { }. */
+struct config_certificate {
+    char *label;
+    char *chain, *key; /* files */
+    int line;
+    bool self_signed; /* config_certificates_make makes the files when both are missing */
+    bool made;        /* and so it has */
+    struct certificate *certificate; /* a reference; NULL: the files are still to be made */
+};
+
+/* All strings, directory, routes and certificates belong to the struct; the options of modules
+ * borrow from it. Fields that no word sets (the spool's uuid and log, the courier's spool and log,
+ * the server's listeners, CPUs to pin to) are for main: zero here, CPUs -1. */
 struct config {
     char *hostname;
     char *spool_path;
@@ -46,13 +63,48 @@ struct config {
     size_t domain_count;
     struct directory *directory;
     struct routes *routes;
+
+    struct config_certificate *certificates;
+    size_t certificate_count;
+    char *ticket_path;                  /* of the secret; NULL: the caller thinks of a random one */
+    struct ticket_secret ticket_secret; /* when ticket_path is not NULL */
+    uint32_t ticket_lifetime_s;
+    uint32_t tls_helpers; /* threads; 0: workers do all themselves */
 };
 
-/* config_load reads the file at `path` and the recipient files that it names, relative to its
- * folder. NULL when anything is wrong; all of it is then said on `errors`, a line each: `FILE:LINE:
- * MISTAKE`. Otherwise the configuration, owned. One thread at a time (libconfuse). */
+/* config_load reads the file at `path` and the files of recipients, certificates and secrets that
+ * it names, relative to its folder. NULL when anything is wrong; all of it is then said on
+ * `errors`, a line each: `FILE:LINE: MISTAKE`. Otherwise the configuration, owned. One thread at a
+ * time (libconfuse). */
 struct config *config_load(const char *path, FILE *errors) __attribute__((warn_unused_result));
 void config_free(struct config *config);
+
+/* config_certificates_make makes the self-signed certificates whose files config_load did not find,
+ * and loads them. False: what is wrong was said on `errors` as config_load says it. */
+bool config_certificates_make(struct config *config, const char *path, FILE *errors)
+    __attribute__((warn_unused_result));
+
+/* config_tls_warnings writes a line to `out` for each thing about certificates and secrets that is
+ * no mistake but should not stay so at `now_s` (Unix time). */
+void config_tls_warnings(const struct config *config, int64_t now_s, FILE *out);
+
+/* config_has_tls: does any listener speak TLS? config_tls_alike: can these two share contexts? */
+bool config_has_tls(const struct config *config);
+bool config_tls_alike(const struct config_listener *a, const struct config_listener *b);
+
+/* config_tls_context makes a context for `listener`, with all certificates; `tickets` may be NULL.
+ * NULL: `error` has a sentence. */
+struct tls_context *config_tls_context(const struct config *config,
+                                       const struct config_listener *listener,
+                                       const struct ticket_secret *tickets, bool offload,
+                                       char *error, size_t error_size)
+    __attribute__((warn_unused_result));
+
+/* config_listener_find returns the listener of `config` that a running one's socket belongs to, or
+ * NULL: the one with its address; port 0, which the kernel has chosen since, needs its name, too.
+ */
+const struct config_listener *config_listener_find(const struct config *config,
+                                                   const struct config_listener *running);
 
 /* config_restart_needed writes a line to `out` for each word that differs between the two and that
  * a reload can't change, and returns how many. */

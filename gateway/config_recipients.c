@@ -35,18 +35,16 @@ void config_recipients_add(struct directory *directory, int domain,
                            const struct config_value *value, const char *folder,
                            struct config_errors *errors)
 {
-    char path[4096];
     if (value->text[0] != '@') {
         add(directory, domain, bytes_of_string(value->text), value->line, errors);
         return;
     }
-    bool absolute = value->text[1] == '/';
-    int len = snprintf(path, sizeof(path), "%s%s%s", absolute ? "" : folder, absolute ? "" : "/",
-                       value->text + 1);
-    if (len < 0 || (size_t)len >= sizeof(path))
-        config_error(errors, value->line, "the name of the recipients file is too long");
+    char *path = config_value_path(value->text + 1, folder);
+    if (path == NULL)
+        config_error(errors, value->line, "out of memory");
     else
         add_file(directory, domain, path, value->line, errors);
+    free(path);
 }
 
 /* Returns the whole file, owned, or NULL with errno set. It is read, not mapped: a mapped file that

@@ -5,17 +5,30 @@
 
 #include <string.h>
 
-/* Port 0 stands for whatever port the kernel chose at the start. */
-static bool same_address(const union address_any *running, union address_any loaded)
+static in_port_t *port_of(union address_any *address)
 {
-    bool v6 = running->any.sa_family == AF_INET6;
-    if (loaded.any.sa_family == running->any.sa_family) {
-        if (v6 && loaded.v6.sin6_port == 0)
-            loaded.v6.sin6_port = running->v6.sin6_port;
-        if (!v6 && loaded.v4.sin_port == 0)
-            loaded.v4.sin_port = running->v4.sin_port;
+    return address->any.sa_family == AF_INET6 ? &address->v6.sin6_port : &address->v4.sin_port;
+}
+
+/* Port 0 stands for whatever port the kernel chose at the start. */
+static bool same_address(union address_any running, union address_any loaded)
+{
+    if (*port_of(&loaded) == 0)
+        *port_of(&running) = 0;
+    return memcmp(&running, &loaded, sizeof(loaded)) == 0;
+}
+
+const struct config_listener *config_listener_find(const struct config *config,
+                                                   const struct config_listener *running)
+{
+    for (size_t i = 0; i < config->listener_count; i++) {
+        const struct config_listener *loaded = &config->listeners[i];
+        union address_any address = loaded->address;
+        bool same_name = strcmp(loaded->name, running->name) == 0;
+        if ((same_name || *port_of(&address) != 0) && same_address(running->address, address))
+            return loaded;
     }
-    return memcmp(running, &loaded, sizeof(loaded)) == 0;
+    return NULL;
 }
 
 static bool listeners_differ(const struct config *a, const struct config *b)
@@ -24,7 +37,7 @@ static bool listeners_differ(const struct config *a, const struct config *b)
         return true;
     for (size_t i = 0; i < a->listener_count; i++)
         if (a->listeners[i].role != b->listeners[i].role ||
-            !same_address(&a->listeners[i].address, b->listeners[i].address))
+            !same_address(a->listeners[i].address, b->listeners[i].address))
             return true;
     return false;
 }
@@ -44,6 +57,9 @@ size_t config_restart_needed(const struct config *a, const struct config *b, FIL
     count += tell(out, "hostname", strcmp(a->hostname, b->hostname) != 0);
     count += tell(out, "workers", a->worker_count != b->worker_count);
     count += tell(out, "listener", listeners_differ(a, b));
+    /* Without any TLS at the start there is no room for its records. */
+    count += tell(out, "listener.tls", !config_has_tls(a) && config_has_tls(b));
+    count += tell(out, "tls.helpers", a->tls_helpers != b->tls_helpers);
     count += tell(out, "limits.connections", b->server.connections_max > a->server.connections_max);
     count += tell(out, "spool.path", strcmp(a->spool_path, b->spool_path) != 0);
     count += tell(out, "spool.segment_size", a->spool.segment_size != b->spool.segment_size);

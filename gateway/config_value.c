@@ -54,6 +54,29 @@ bool config_value_number(const char *text, enum config_unit unit, uint64_t *out)
     return *at == '\0' && !__builtin_mul_overflow(number, factor, out);
 }
 
+int config_value_choice(const char *text, const char *const *choices, char *known,
+                        size_t known_size)
+{
+    size_t len = 0;
+    for (int i = 0; choices[i] != NULL; i++)
+        if (strcmp(choices[i], text) == 0)
+            return i;
+    for (int i = 0; choices[i] != NULL && len < known_size; i++)
+        len +=
+            (size_t)snprintf(known + len, known_size - len, "%s%s", i == 0 ? "" : ", ", choices[i]);
+    return -1;
+}
+
+char *config_value_path(const char *text, const char *folder)
+{
+    char *path = NULL;
+    if (text[0] == '/')
+        return strdup(text);
+    if (asprintf(&path, "%s/%s", folder, text) < 0)
+        return NULL;
+    return path;
+}
+
 char *config_value_format(uint64_t number, enum config_unit unit, char *out)
 {
     struct unit best = {0, 1};

@@ -31,6 +31,15 @@ enum config_unit {
 bool config_value_number(const char *text, enum config_unit unit, uint64_t *out)
     __attribute__((warn_unused_result));
 
+/* config_value_choice finds `text` among `choices`, which end with NULL: returns its index, or -1
+ * and writes all of them, as "a, b, c", to `known`. */
+int config_value_choice(const char *text, const char *const *choices, char *known,
+                        size_t known_size) __attribute__((warn_unused_result));
+
+/* config_value_path returns the file that a value names, owned: a relative one is looked up in
+ * `folder`. NULL: no memory. */
+char *config_value_path(const char *text, const char *folder) __attribute__((warn_unused_result));
+
 enum { CONFIG_NUMBER_TEXT = 24 };
 
 /* config_value_format writes a number the way people would ("50M") to `out` of CONFIG_NUMBER_TEXT

@@ -1,6 +1,6 @@
 /* Start, signals, reload and orderly stop: see gateway.h. Order of start: log, spool (recovery
- * fills the courier's queue), ports, writer, courier, workers. The stop goes the other way, so that
- * whatever was answered 250 is on disk before the writer ends. */
+ * fills the courier's queue), ports, TLS, writer, courier, workers. The stop goes the other way, so
+ * that whatever was answered 250 is on disk before the writer ends. */
 #include "gateway/gateway.h"
 
 #include <errno.h>
@@ -11,15 +11,18 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sysexits.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "gateway/base/clock.h"
+#include "gateway/contexts.h"
 #include "tls/crypto.h"
 
 enum {
     DRAIN_S = 30,             /* what is in flight may take this long after SIGTERM */
     DESCRIPTORS_BESIDE = 512, /* for everything that is no connection */
     CONFIGURE_TRIES = 5000,   /* milliseconds */
+    LOOK_S = 86400,           /* certificates grow old while nobody looks */
 };
 
 /* One worker thread with all that is its own. */
@@ -45,6 +48,9 @@ struct gateway {
     struct spool *spool;
     struct courier *courier;
     struct admission *admission;
+    struct helpers *helpers;            /* NULL: no listener had TLS at the start */
+    struct contexts *contexts;          /* in use */
+    struct ticket_secret ticket_secret; /* for configurations that name none */
     struct hand *hands;
     size_t hand_count;
     enum scan_kind scanner;
@@ -73,6 +79,108 @@ static void raise_descriptor_limit(struct gateway *gateway)
                 "only %llu file descriptors are allowed, %llu are needed for limits.connections: "
                 "raise RLIMIT_NOFILE (ulimit -n)",
                 (unsigned long long)limit.rlim_cur, (unsigned long long)wanted);
+}
+
+/* say_lines logs a text line by line. */
+static void say_lines(struct gateway *gateway, enum log_level level, const char *event, char *text)
+{
+    char *rest = text;
+    char *line;
+    while ((line = strsep(&rest, "\n")) != NULL)
+        if (*line != '\0')
+            say(gateway, level, event, line);
+}
+
+/* --- TLS --- */
+
+static void say_certificate(struct gateway *gateway, const struct config_certificate *certificate)
+{
+    char text[512];
+    struct tm time;
+    struct log_line line = log_begin(gateway->log_port, LOG_INFO, "certificate");
+    log_string(&line, "label", certificate->label);
+    log_string(&line, "path", certificate_path(certificate->certificate));
+    (void)certificate_names(certificate->certificate, text, sizeof(text));
+    log_string(&line, "names", text);
+    if (gmtime_r(&(time_t){certificate_expires(certificate->certificate)}, &time) != NULL &&
+        strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &time) > 0)
+        log_string(&line, "expires", text);
+    log_string(&line, "kind", certificate_is_rsa(certificate->certificate) ? "rsa" : "ecdsa");
+    log_end(&line);
+}
+
+static void say_tls_warnings(struct gateway *gateway, const struct config *config)
+{
+    char *text = NULL;
+    size_t len;
+    FILE *out = open_memstream(&text, &len);
+    if (out == NULL)
+        return;
+    config_tls_warnings(config, time(NULL), out);
+    fclose(out);
+    say_lines(gateway, LOG_WARN, "tls_warning", text);
+    free(text);
+}
+
+static void say_tls(struct gateway *gateway, const struct config *config)
+{
+    for (size_t i = 0; i < config->certificate_count; i++)
+        say_certificate(gateway, &config->certificates[i]);
+    say_tls_warnings(gateway, config);
+}
+
+/* contexts_for makes certificates that are missing, and the contexts that all workers will use with
+ * `config`, which then refers to them. NULL: why not was said on `errors`. */
+static struct contexts *contexts_for(struct gateway *gateway, struct config *config, FILE *errors)
+{
+    char error[1024];
+    struct ticket_secret secret = gateway->ticket_secret;
+    secret.epoch_s = config->ticket_lifetime_s;
+    if (!config_certificates_make(config, gateway->path, errors))
+        return NULL;
+    struct contexts_options options = {
+        .config = config,
+        .running = gateway->initial,
+        .present = gateway->contexts,
+        .tickets = config->ticket_path != NULL ? &config->ticket_secret : &secret,
+        .worker_count = (uint32_t)gateway->hand_count,
+        .offload = gateway->helpers != NULL,
+    };
+    struct contexts *contexts = contexts_new(&options, error, sizeof(error));
+    explicit_bzero(&secret, sizeof(secret));
+    if (contexts == NULL) {
+        fprintf(errors, "TLS: %s\n", error);
+        return NULL;
+    }
+    config->server.listeners = contexts->listeners;
+    config->server.listener_count = contexts->listener_count;
+    return contexts;
+}
+
+/* start_tls comes when the listeners are open: contexts belong to sockets. */
+static bool start_tls(struct gateway *gateway)
+{
+    char *text = NULL;
+    size_t len;
+    const struct config *config = gateway->initial;
+    FILE *errors = open_memstream(&text, &len);
+    if (errors == NULL)
+        return false;
+    ticket_secret_random(&gateway->ticket_secret, config->ticket_lifetime_s);
+    if (config_has_tls(config) && config->tls_helpers > 0) {
+        gateway->helpers = helpers_new(config->tls_helpers);
+        if (gateway->helpers == NULL)
+            fprintf(errors, "helper threads: %s\n", strerror(errno));
+    }
+    if (gateway->helpers != NULL || !config_has_tls(config) || config->tls_helpers == 0)
+        gateway->contexts = contexts_for(gateway, gateway->initial, errors);
+    fclose(errors);
+    say_lines(gateway, LOG_ERROR, "start_failed", text);
+    free(text);
+    if (gateway->contexts == NULL)
+        return false;
+    say_tls(gateway, config);
+    return true;
 }
 
 static bool open_spool(struct gateway *gateway)
@@ -167,6 +275,8 @@ static void set_up_hand(struct gateway *gateway, size_t index)
     worker->buffer_size = config->io_buffer_size;
     worker->baseline = config->io_baseline;
     worker->listeners = hand->listeners;
+    worker->helpers = gateway->helpers;
+    worker->records_max = config_has_tls(config) ? worker->streams_max : 0;
 }
 
 static bool start_hand(struct gateway *gateway, struct hand *hand)
@@ -214,7 +324,7 @@ static bool start(struct gateway *gateway)
         say(gateway, LOG_ERROR, "start_failed", "out of memory");
         return false;
     }
-    if (!open_spool(gateway) || !open_listeners(gateway))
+    if (!open_spool(gateway) || !open_listeners(gateway) || !start_tls(gateway))
         return false;
     for (size_t i = 0; i < gateway->hand_count; i++) {
         struct hand *hand = &gateway->hands[i];
@@ -242,16 +352,6 @@ static bool start(struct gateway *gateway)
 
 /* --- reload --- */
 
-/* say_lines logs a text line by line. */
-static void say_lines(struct gateway *gateway, enum log_level level, const char *event, char *text)
-{
-    char *rest = text;
-    char *line;
-    while ((line = strsep(&rest, "\n")) != NULL)
-        if (*line != '\0')
-            say(gateway, level, event, line);
-}
-
 static bool wait_configured(const struct gateway *gateway, const struct server_options *options)
 {
     for (size_t i = 0; i < gateway->hand_count; i++) {
@@ -264,36 +364,46 @@ static bool wait_configured(const struct gateway *gateway, const struct server_o
     return true;
 }
 
-static void adopt(struct gateway *gateway, struct config *loaded)
+static void adopt(struct gateway *gateway, struct config *loaded, struct contexts *contexts)
 {
     struct config *old = gateway->current;
+    struct contexts *old_contexts = gateway->contexts;
     log_configure(gateway->log, loaded->log.level, loaded->log.format);
     for (size_t i = 0; i < gateway->hand_count; i++)
         server_configure(&gateway->hands[i].server, &loaded->server);
     bool all = wait_configured(gateway, &loaded->server);
     courier_configure(gateway->courier, loaded->routes);
     gateway->current = loaded;
+    gateway->contexts = contexts;
+    /* Nobody looks at the old any more; else they stay, which only costs memory. */
     if (all && old != gateway->initial)
-        config_free(old); /* nobody looks at it any more; else it stays, which only costs memory */
+        config_free(old);
+    if (all)
+        contexts_free(old_contexts);
 }
 
 static void reload(struct gateway *gateway)
 {
     char *text = NULL;
     size_t len = 0;
+    struct contexts *contexts = NULL;
     FILE *errors = open_memstream(&text, &len);
     if (errors == NULL)
         return;
     struct config *loaded = config_load(gateway->path, errors);
     if (loaded != NULL)
+        contexts = contexts_for(gateway, loaded, errors);
+    if (contexts != NULL)
         (void)config_restart_needed(gateway->initial, loaded, errors);
     fclose(errors);
-    if (loaded == NULL) {
+    if (contexts == NULL) {
         say_lines(gateway, LOG_ERROR, "reload_failed", text);
         say(gateway, LOG_ERROR, "reload_failed", "the old configuration stays in force");
+        config_free(loaded);
     } else {
         say_lines(gateway, LOG_WARN, "reload_needs_restart", text);
-        adopt(gateway, loaded);
+        say_tls(gateway, loaded);
+        adopt(gateway, loaded, contexts);
         say(gateway, LOG_INFO, "reloaded", gateway->path);
     }
     free(text);
@@ -329,6 +439,7 @@ static void note_all(struct gateway *gateway, uint32_t note)
 /* serve waits for signals; false when a worker ended by itself. */
 static bool serve(struct gateway *gateway, const sigset_t *set)
 {
+    time_t look_s = time(NULL) + LOOK_S;
     for (;;) {
         struct timespec second = {1, 0};
         int signal_number = sigtimedwait(set, NULL, &second);
@@ -338,6 +449,10 @@ static bool serve(struct gateway *gateway, const sigset_t *set)
         }
         if (signal_number == SIGHUP)
             reload(gateway);
+        if (time(NULL) >= look_s) {
+            look_s += LOOK_S;
+            say_tls_warnings(gateway, gateway->current);
+        }
         for (size_t i = 0; i < gateway->hand_count; i++)
             if (atomic_load(&gateway->hands[i].finished)) {
                 say(gateway, LOG_ERROR, "worker_failed", "a worker's ring broke: stopping");
@@ -367,6 +482,9 @@ static void stop_hands(struct gateway *gateway, const sigset_t *set)
 static void stop(struct gateway *gateway, const sigset_t *set)
 {
     stop_hands(gateway, set);
+    helpers_free(gateway->helpers);
+    contexts_free(gateway->contexts);
+    explicit_bzero(&gateway->ticket_secret, sizeof(gateway->ticket_secret));
     for (size_t i = 0; i < gateway->hand_count; i++)
         for (uint32_t n = 0; n < gateway->hands[i].setup.worker.listener_count; n++)
             close(gateway->hands[i].listeners[n]);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sysexits.h>
+#include <time.h>
 
 #include "gateway/config.h"
 #include "gateway/gateway.h"
@@ -87,8 +88,10 @@ static bool parse_arguments(int count, char **values, struct arguments *argument
 
 static int check(const char *path, const struct config *config)
 {
-    printf("%s: all is well: %zu addresses to listen on, %zu domains, %zu recipients\n", path,
-           config->listener_count, config->domain_count,
+    config_tls_warnings(config, time(NULL), stdout);
+    printf("%s: all is well: %zu addresses to listen on, %zu certificates, %zu domains, "
+           "%zu recipients\n",
+           path, config->listener_count, config->certificate_count, config->domain_count,
            directory_recipient_count(config->directory));
     return 0;
 }

@@ -11,76 +11,12 @@
 #include <cmocka.h>
 
 #include "gateway/base/clock.h"
+#include "tests/support/scratch.h"
 
-static char folder[] = "/tmp/ringmx-config-XXXXXX";
-static char config_path[64];
-
-static int make_folder(void **state)
-{
-    (void)state;
-    if (mkdtemp(folder) == NULL)
-        return -1;
-    snprintf(config_path, sizeof(config_path), "%s/ringmx.conf", folder);
-    return 0;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    static const char *const names[] = {"ringmx.conf", "users.txt", "bad.txt", "many.txt"};
-    char path[128];
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        snprintf(path, sizeof(path), "%s/%s", folder, names[i]);
-        unlink(path);
-    }
-    return rmdir(folder);
-}
-
-static void write_file(const char *name, const char *text, size_t len)
-{
-    char path[128];
-    snprintf(path, sizeof(path), "%s/%s", folder, name);
-    FILE *file = fopen(path, "we");
-    assert_non_null(file);
-    assert_int_equal(fwrite(text, 1, len, file), len);
-    fclose(file);
-}
-
-/* Takes `wanted` out of the text wherever it stands. */
-static void remove_all(char *text, const char *wanted)
-{
-    size_t len = strlen(wanted);
-    for (char *at = text; (at = strstr(at, wanted)) != NULL;)
-        memmove(at, at + len, strlen(at + len) + 1);
-}
-
-/* Loads `text`; *said, owned, is what was said, without the folder and without "ringmx.conf:". */
-static struct config *load(const char *text, size_t len, char **said)
-{
-    size_t size;
-    FILE *errors = open_memstream(said, &size);
-    assert_non_null(errors);
-    write_file("ringmx.conf", text, len);
-    struct config *config = config_load(config_path, errors);
-    fclose(errors);
-    remove_all(*said, folder);
-    remove_all(*said, "/ringmx.conf:");
-    return config;
-}
-
-static struct config *load_good(const char *text)
-{
-    char *said;
-    struct config *config = load(text, strlen(text), &said);
-    assert_string_equal(said, "");
-    assert_non_null(config);
-    free(said);
-    return config;
-}
-
-#define LISTENER "listener \"mx\" { address = {\"127.0.0.1:25\"} }\n"
-#define DOMAIN   "domain \"example.org\" { recipients = {\"*\"} deliver = \"discard:\" }\n"
-#define NEEDED   "hostname = \"mx.example.org\"\n" LISTENER DOMAIN
+#define LISTENER SCRATCH_LISTENER
+#define DOMAIN   SCRATCH_DOMAIN
+#define NEEDED   SCRATCH_NEEDED
+#define WRONG    SCRATCH_WRONG
 
 static enum directory_verdict check(const struct config *config, const char *mailbox)
 {
@@ -92,7 +28,7 @@ static enum directory_verdict check(const struct config *config, const char *mai
 static void what_is_left_out_has_its_default(void **state)
 {
     (void)state;
-    struct config *config = load_good(NEEDED);
+    struct config *config = scratch_good(NEEDED);
     assert_string_equal(config->hostname, "mx.example.org");
     assert_string_equal(config->server.hostname, "mx.example.org");
     assert_string_equal(config->courier.hostname, "mx.example.org");
@@ -128,25 +64,25 @@ static void every_word_is_understood(void **state)
 {
     (void)state;
     static const char users[] = "# the users\ncarol\r\n\n  \"Dan Brown\"  \nerin+*";
-    write_file("users.txt", users, sizeof(users) - 1);
-    struct config *config =
-        load_good("# comment # comment\n"
-                  "hostname = mx.example.org  // bare, and a comment\n"
-                  "workers = 3 /* a comment\n over two lines */\n"
-                  "limits { connections = 7 connections_per_ip = \"3\" message_size = 64k "
-                  "recipients = 10000\n"
-                  "  bad_commands = 5 command_timeout = 10s data_timeout = 2m min_data_rate = 0 }\n"
-                  "spool { path = 'a \"quoted\" path' segment_size = \"40M\" sync = dsync "
-                  "staging_size = 1M }\n"
-                  "listener \"mx\" { address = {\"0.0.0.0:25\",\n \"[::]:25\" } role = mx }\n"
-                  "listener two { address = \"127.0.0.1:0\" } listener three { address = "
-                  "{\"127.0.0.1:0\",} }\n"
-                  "domain \"Example.org\" { recipients = {\"alice\", \"bob+*\", \"@users.txt\"}\n"
-                  "  deliver = \"maildir:/var/mail/%d/%u\" }\n"
-                  "domain \"example.net\" { recipients = {\"*\"} deliver = \"discard:\" }\n"
-                  "log { level = debug format = json }\n"
-                  "queue { retry_min = 10 retry_max = 1h lifetime = 30d }\n"
-                  "io { features = baseline buffers = 1024 buffer_size = 4k }");
+    scratch_write("users.txt", users, sizeof(users) - 1);
+    struct config *config = scratch_good(
+        "# comment # comment\n"
+        "hostname = mx.example.org  // bare, and a comment\n"
+        "workers = 3 /* a comment\n over two lines */\n"
+        "limits { connections = 7 connections_per_ip = \"3\" message_size = 64k "
+        "recipients = 10000\n"
+        "  bad_commands = 5 command_timeout = 10s data_timeout = 2m min_data_rate = 0 }\n"
+        "spool { path = 'a \"quoted\" path' segment_size = \"40M\" sync = dsync "
+        "staging_size = 1M }\n"
+        "listener \"mx\" { address = {\"0.0.0.0:25\",\n \"[::]:25\" } role = mx }\n"
+        "listener two { address = \"127.0.0.1:0\" } listener three { address = "
+        "{\"127.0.0.1:0\",} }\n"
+        "domain \"Example.org\" { recipients = {\"alice\", \"bob+*\", \"@users.txt\"}\n"
+        "  deliver = \"maildir:/var/mail/%d/%u\" }\n"
+        "domain \"example.net\" { recipients = {\"*\"} deliver = \"discard:\" }\n"
+        "log { level = debug format = json }\n"
+        "queue { retry_min = 10 retry_max = 1h lifetime = 30d }\n"
+        "io { features = baseline buffers = 1024 buffer_size = 4k }");
     assert_int_equal(config->worker_count, 3);
     assert_int_equal(config->server.connections_max, 7);
     assert_int_equal(config->server.connections_per_ip_max, 3);
@@ -187,35 +123,10 @@ static void every_word_is_understood(void **state)
     config_free(config);
 }
 
-/* A text, and all that is said about it. */
-struct wrong {
-    const char *text;
-    const char *said;
-};
-
-/* As a macro, so that no formatter makes two columns of them. */
-#define WRONG(text, said)                                                                          \
-    {                                                                                              \
-        text, said                                                                                 \
-    }
-
-static void all_are_wrong(const struct wrong *cases, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        char *said;
-        struct config *config = load(cases[i].text, strlen(cases[i].text), &said);
-        if (config != NULL)
-            print_message("accepted: %s\n", cases[i].text);
-        assert_null(config);
-        assert_string_equal(said, cases[i].said);
-        free(said);
-    }
-}
-
 static void wrong_values_are_told(void **state)
 {
     (void)state;
-    static const struct wrong cases[] = {
+    static const struct scratch_wrong cases[] = {
         WRONG(NEEDED "workers = 49", "4: workers: 49 is not between 0 and 48\n"),
         WRONG(NEEDED "workers = -1", "4: workers: \"-1\" is not a number\n"),
         WRONG(NEEDED "workers = \"\"", "4: workers: \"\" is not a number\n"),
@@ -263,13 +174,13 @@ static void wrong_values_are_told(void **state)
         WRONG(LISTENER DOMAIN "hostname = \"[192.0.2.1]\"",
               "3: hostname: \"[192.0.2.1]\" is not a domain name\n"),
     };
-    all_are_wrong(cases, sizeof(cases) / sizeof(cases[0]));
+    scratch_all_wrong(cases, sizeof(cases) / sizeof(cases[0]));
 }
 
 static void wrong_listeners_and_domains_are_told(void **state)
 {
     (void)state;
-    static const struct wrong cases[] = {
+    static const struct scratch_wrong cases[] = {
         WRONG("hostname = a", " no listener: add listener \"mx\" { address = ... }\n"
                               " no domain: add domain \"example.org\" { ... }\n"),
         WRONG(NEEDED "listener \"b\" { }", "4: listener \"b\" has no address\n"),
@@ -307,21 +218,21 @@ static void wrong_listeners_and_domains_are_told(void **state)
             "/bad.txt:2: recipient \"a@b\" is none of: a local part, a local part with +*, or *\n"
             "/bad.txt:4: recipient \"c d\" is none of: a local part, a local part with +*, or *\n"),
     };
-    write_file("bad.txt", "ok\na@b\n# c d\nc d", 16);
-    all_are_wrong(cases, sizeof(cases) / sizeof(cases[0]));
+    scratch_write("bad.txt", "ok\na@b\n# c d\nc d", 16);
+    scratch_all_wrong(cases, sizeof(cases) / sizeof(cases[0]));
 }
 
 static void wrong_forms_are_told(void **state)
 {
     (void)state;
-    static const struct wrong cases[] = {
+    static const struct scratch_wrong cases[] = {
         WRONG(NEEDED "colour = red", "4: unknown word colour\n"),
         WRONG(NEEDED "limits { speed = 5 }", "4: unknown word speed in limits\n"),
         WRONG(NEEDED "admin { http = \"127.0.0.1:8025\" }", "4: unknown word admin\n"),
         WRONG(NEEDED "alias \"a@example.org\" { to = {\"b\"} }", "4: unknown word alias\n"),
         WRONG(NEEDED
-              "listener \"b\" { tls = starttls address = {\"[::1]:25\"} proxy = {\"10.0.0.0/8\"} }",
-              "4: unknown word tls in listener\n4: unknown word proxy in listener\n"),
+              "listener \"b\" { mode = fast address = {\"[::1]:25\"} proxy = {\"10.0.0.0/8\"} }",
+              "4: unknown word mode in listener\n4: unknown word proxy in listener\n"),
         WRONG(NEEDED "Workers = 1", "4: unknown word Workers\n"),
         WRONG(NEEDED "workers = 1\nworkers = 2", "5: workers is already set in line 4\n"),
         WRONG(NEEDED "limits { }\n\nlimits { }", "6: limits is already set in line 4\n"),
@@ -345,7 +256,7 @@ static void wrong_forms_are_told(void **state)
         WRONG(NEEDED "/* no end", "4: comment is never closed\n"),
         WRONG(NEEDED "spool { path = \"\\9\" }", "4: bad escape sequence '\\9'\n"),
     };
-    all_are_wrong(cases, sizeof(cases) / sizeof(cases[0]));
+    scratch_all_wrong(cases, sizeof(cases) / sizeof(cases[0]));
 }
 
 /* Comments, blanked words, lists over lines: the lines stay right, and one mistake does not hide
@@ -353,13 +264,13 @@ static void wrong_forms_are_told(void **state)
 static void all_mistakes_are_told_at_once(void **state)
 {
     (void)state;
-    static const struct wrong wrong = {
+    static const struct scratch_wrong wrong = {
         "# one\n"
         "workers = 100      // two\n"
         "/* three\n"
         "   four */ hostname = \"a b\"\n"
         "nonsense = {1, 2, {}\n"
-        "tls \"x\" {\n"
+        "alias \"x\" {\n"
         "  nested { deep = 1 } # }\n"
         "}\n"
         "limits {\n"
@@ -375,17 +286,17 @@ static void all_mistakes_are_told_at_once(void **state)
     /* A brace too many inside of an unknown word's list: the rest of the file is taken for its
      * inside. */
     char *said;
-    assert_null(load(wrong.text, strlen(wrong.text), &said));
+    assert_null(scratch_load(wrong.text, strlen(wrong.text), &said));
     assert_memory_equal(said, wrong.said, strlen(wrong.said));
     free(said);
 
-    static const struct wrong right_form = {
+    static const struct scratch_wrong right_form = {
         "# one\n"
         "workers = 100      // two\n"
         "/* three\n"
         "   four */ hostname = \"a b\"\n"
         "nonsense = {1, 2}\n"
-        "tls \"x\" {\n"
+        "alias \"x\" {\n"
         "  nested { deep = 1 } # }\n"
         "}\n"
         "limits {\n"
@@ -397,7 +308,7 @@ static void all_mistakes_are_told_at_once(void **state)
         "  # fourteen\n"
         "  \"127.0.0.1\" } }\n",
         "5: unknown word nonsense\n"
-        "6: unknown word tls\n"
+        "6: unknown word alias\n"
         "12: unknown word unknown in limits\n"
         "2: workers: 100 is not between 0 and 48\n"
         "11: limits.recipients: 0 is not between 1 and 10000\n"
@@ -406,25 +317,25 @@ static void all_mistakes_are_told_at_once(void **state)
         "16: \"127.0.0.1\" is not an address like \"192.0.2.1:25\" or \"[2001:db8::1]:25\"\n"
         " no domain: add domain \"example.org\" { ... }\n",
     };
-    all_are_wrong(&right_form, 1);
+    scratch_all_wrong(&right_form, 1);
 }
 
 /* libconfuse's lexer stops inside of a string here; the next load must not begin there. */
 static void a_bad_load_leaves_no_trace(void **state)
 {
     (void)state;
-    static const struct wrong bad = {NEEDED "spool { path = \"\\9\" }",
-                                     "4: bad escape sequence '\\9'\n"};
+    static const struct scratch_wrong bad = {NEEDED "spool { path = \"\\9\" }",
+                                             "4: bad escape sequence '\\9'\n"};
     for (unsigned i = 0; i < 3; i++) {
-        all_are_wrong(&bad, 1);
-        config_free(load_good(NEEDED));
+        scratch_all_wrong(&bad, 1);
+        config_free(scratch_good(NEEDED));
     }
 }
 
 static void missing_files_are_told(void **state)
 {
     (void)state;
-    static const struct wrong cases[] = {
+    static const struct scratch_wrong cases[] = {
         WRONG("/nonexistent/ringmx.conf", "/nonexistent/ringmx.conf: No such file or directory\n"),
         WRONG("/tmp", "/tmp: Is a directory\n"),
     };
@@ -445,11 +356,11 @@ static void bad_lines_of_a_file_are_told_up_to_a_point(void **state)
     char text[300] = "";
     for (size_t i = 0; i < 100; i++)
         memcpy(text + 2 * i, "@\n", 2);
-    write_file("bad.txt", text, 200);
+    scratch_write("bad.txt", text, 200);
     char *said;
     static const char wrong[] =
         NEEDED "domain \"b.example\" { recipients = {\"@bad.txt\"} deliver = \"discard:\" }";
-    assert_null(load(wrong, sizeof(wrong) - 1, &said));
+    assert_null(scratch_load(wrong, sizeof(wrong) - 1, &said));
     assert_non_null(strstr(said, "/bad.txt:20: recipient"));
     assert_null(strstr(said, "/bad.txt:21: recipient"));
     assert_non_null(strstr(said, "/bad.txt: 80 more mistakes\n"));
@@ -460,15 +371,13 @@ static void a_file_of_a_million_recipients(void **state)
 {
     (void)state;
     enum { COUNT = 1000000 };
-    char path[128];
-    snprintf(path, sizeof(path), "%s/many.txt", folder);
-    FILE *file = fopen(path, "we");
+    FILE *file = fopen(scratch_path("many.txt"), "we");
     assert_non_null(file);
     for (unsigned i = 0; i < COUNT; i++)
         fprintf(file, "user.%u\n", i);
     fclose(file);
     uint64_t start_us = clock_monotonic_us();
-    struct config *config = load_good(
+    struct config *config = scratch_good(
         NEEDED "domain \"b.example\" { recipients = {\"@many.txt\"} deliver = \"discard:\" }");
     print_message("a file of 1,000,000 recipients: loaded in %.2f s\n",
                   (double)(clock_monotonic_us() - start_us) / 1e6);
@@ -488,7 +397,7 @@ static void damaged_files_get_an_answer(void **state)
     size_t answers = 0;
     for (size_t len = 0; len < sizeof(text); len++) {
         char *said;
-        struct config *config = load(text, len, &said);
+        struct config *config = scratch_load(text, len, &said);
         assert_true((config == NULL) == (said[0] != '\0'));
         answers++;
         config_free(config);
@@ -499,7 +408,7 @@ static void damaged_files_get_an_answer(void **state)
             char *said;
             memcpy(copy, text, sizeof(text));
             copy[i] = damage[k];
-            struct config *config = load(copy, sizeof(text) - 1, &said);
+            struct config *config = scratch_load(copy, sizeof(text) - 1, &said);
             assert_true((config == NULL) == (said[0] != '\0'));
             answers++;
             config_free(config);
@@ -514,17 +423,17 @@ static void a_reload_knows_what_needs_a_restart(void **state)
     (void)state;
     char *said;
     size_t size;
-    struct config *running = load_good(NEEDED);
+    struct config *running = scratch_good(NEEDED);
     struct config *same =
-        load_good(NEEDED "log { level = debug } limits { connections = 5 }\n"
-                         "domain \"b.example\" { recipients = \"*\" deliver = \"discard:\" }");
+        scratch_good(NEEDED "log { level = debug } limits { connections = 5 }\n"
+                            "domain \"b.example\" { recipients = \"*\" deliver = \"discard:\" }");
     struct config *other =
-        load_good("hostname = \"other.example\" workers = 48 io { features = "
-                  "baseline buffers = 2 buffer_size = 1k}\n"
-                  "listener \"mx\" { address = {\"127.0.0.1:26\"} }\n" DOMAIN
-                  "spool { path = x segment_size = 128M sync = none "
-                  "staging_size = 16M } queue { retry_min = 5 retry_max = 6 lifetime = 7 }\n"
-                  "limits { connections = 50001 }");
+        scratch_good("hostname = \"other.example\" workers = 48 io { features = "
+                     "baseline buffers = 2 buffer_size = 1k}\n"
+                     "listener \"mx\" { address = {\"127.0.0.1:26\"} }\n" DOMAIN
+                     "spool { path = x segment_size = 128M sync = none "
+                     "staging_size = 16M } queue { retry_min = 5 retry_max = 6 lifetime = 7 }\n"
+                     "limits { connections = 50001 }");
     FILE *out = open_memstream(&said, &size);
     assert_int_equal(config_restart_needed(running, same, out), 0);
     fflush(out);
@@ -546,11 +455,11 @@ static void a_reload_knows_what_needs_a_restart(void **state)
 
     /* The kernel had a port to choose. */
     running =
-        load_good(DOMAIN "hostname = a listener b { address = {\"[::1]:0\", \"127.0.0.1:0\"} }");
+        scratch_good(DOMAIN "hostname = a listener b { address = {\"[::1]:0\", \"127.0.0.1:0\"} }");
     running->listeners[0].address.v6.sin6_port = 1234;
     running->listeners[1].address.v4.sin_port = 1235;
     struct config *again =
-        load_good(DOMAIN "hostname = a listener b { address = {\"[::1]:0\", \"127.0.0.1:0\"} }");
+        scratch_good(DOMAIN "hostname = a listener b { address = {\"[::1]:0\", \"127.0.0.1:0\"} }");
     assert_int_equal(config_restart_needed(running, again, stderr), 0);
     config_free(again);
     config_free(running);
@@ -586,5 +495,5 @@ int main(void)
         cmocka_unit_test(a_reload_knows_what_needs_a_restart),
         cmocka_unit_test(the_examples_are_right),
     };
-    return cmocka_run_group_tests_name("config", tests, make_folder, remove_folder);
+    return cmocka_run_group_tests_name("config", tests, scratch_begin, scratch_end);
 }
