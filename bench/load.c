@@ -1,8 +1,9 @@
-/* ringmx-load: a load generator for SMTP servers. This file reads the options and prints the
- * report; load_client has the connections, load_mail the messages, load_histogram the durations. */
+/* ringmx-load: a load generator for SMTP servers. This file reads the options; load_client has the
+ * connections, load_dialogue what is said on them, load_tls their TLS, load_mail the messages,
+ * load_histogram the durations, load_report what is printed. */
 #include "bench/load_client.h"
-#include "bench/load_histogram.h"
 #include "bench/load_mail.h"
+#include "bench/load_report.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,6 +22,7 @@ struct load_options {
     struct client_options client;
     struct mail_options mail;
     const char *host, *port, *acked;
+    const char *tls_only; /* an option that was given and makes no sense without --tls */
     bool json;
 };
 
@@ -38,6 +40,13 @@ static const char usage[] =
     "  --domain NAME --user NAME     of the recipients (example.org, user)\n"
     "  --pipelined | --lock-step     commands in one group (default), or one by one\n"
     "  --bdat                        BDAT in place of DATA\n"
+    "  --tls none|starttls|implicit  (none)\n"
+    "  --tls-resume                  new connections try the newest ticket of this run\n"
+    "  --tls-min 1.2|1.3 --tls-max 1.2|1.3\n"
+    "  --tls-ciphers LIST            of TLS 1.2, as BoringSSL writes them\n"
+    "  --tls-groups LIST             as X25519:P-256\n"
+    "  --tls-ca FILE                 the server's certificate must be signed by one of these\n"
+    "  --tls-name NAME               SNI; with --tls-ca it must be in the certificate\n"
     "  --spin                        never sleep: the server does not pay for waking this program\n"
     "  --many-sources                each connection from its own address in 127.0.0.0/8\n"
     "  --reconnect                   a lost connection is no failure, but tried again\n"
@@ -46,7 +55,8 @@ static const char usage[] =
     "  --json                        report in JSON\n"
     "  --marks                       print start and end of the measured time to stderr\n"
     "  --version, --help\n"
-    "Exits 1 if any transaction failed. X-Load-Sum is the CRC-32 (zlib) of the body with CRLF.\n";
+    "Exits 1 if any transaction or handshake failed. X-Load-Sum is the CRC-32 (zlib) of the body "
+    "with CRLF.\n";
 
 __attribute__((format(printf, 1, 2), noreturn)) static void die(const char *format, ...)
 {
@@ -77,32 +87,51 @@ static void pin(int cpu)
         die("--cpu %d: %s", cpu, strerror(errno));
 }
 
+/* Options of TLS, behind all letters. */
+enum {
+    OPTION_TLS_RESUME = 256,
+    OPTION_TLS_MIN,
+    OPTION_TLS_MAX,
+    OPTION_TLS_CIPHERS,
+    OPTION_TLS_GROUPS,
+    OPTION_TLS_CA,
+    OPTION_TLS_NAME,
+};
+
 static const struct option long_options[] = {
-    {"host",                    required_argument, NULL, 'h'},
-    {"port",                    required_argument, NULL, 'p'},
-    {"connections",             required_argument, NULL, 'c'},
-    {"idle",                    required_argument, NULL, 'i'},
-    {"messages-per-connection", required_argument, NULL, 'm'},
-    {"messages",                required_argument, NULL, 'n'},
-    {"seconds",                 required_argument, NULL, 's'},
-    {"warm-up",                 required_argument, NULL, 'w'},
-    {"size",                    required_argument, NULL, 'z'},
-    {"recipients",              required_argument, NULL, 'r'},
-    {"domain",                  required_argument, NULL, 'd'},
-    {"user",                    required_argument, NULL, 'u'},
-    {"acked",                   required_argument, NULL, 'a'},
-    {"cpu",                     required_argument, NULL, 'C'},
-    {"pipelined",               no_argument,       NULL, 'P'},
-    {"lock-step",               no_argument,       NULL, 'L'},
-    {"bdat",                    no_argument,       NULL, 'B'},
-    {"spin",                    no_argument,       NULL, 'Z'},
-    {"many-sources",            no_argument,       NULL, 'S'},
-    {"reconnect",               no_argument,       NULL, 'R'},
-    {"json",                    no_argument,       NULL, 'J'},
-    {"marks",                   no_argument,       NULL, 'M'},
-    {"version",                 no_argument,       NULL, 'V'},
-    {"help",                    no_argument,       NULL, 'H'},
-    {NULL,                      0,                 NULL, 0  },
+    {"host",                    required_argument, NULL, 'h'               },
+    {"port",                    required_argument, NULL, 'p'               },
+    {"connections",             required_argument, NULL, 'c'               },
+    {"idle",                    required_argument, NULL, 'i'               },
+    {"messages-per-connection", required_argument, NULL, 'm'               },
+    {"messages",                required_argument, NULL, 'n'               },
+    {"seconds",                 required_argument, NULL, 's'               },
+    {"warm-up",                 required_argument, NULL, 'w'               },
+    {"size",                    required_argument, NULL, 'z'               },
+    {"recipients",              required_argument, NULL, 'r'               },
+    {"domain",                  required_argument, NULL, 'd'               },
+    {"user",                    required_argument, NULL, 'u'               },
+    {"acked",                   required_argument, NULL, 'a'               },
+    {"cpu",                     required_argument, NULL, 'C'               },
+    {"pipelined",               no_argument,       NULL, 'P'               },
+    {"lock-step",               no_argument,       NULL, 'L'               },
+    {"bdat",                    no_argument,       NULL, 'B'               },
+    {"tls",                     required_argument, NULL, 't'               },
+    {"tls-resume",              no_argument,       NULL, OPTION_TLS_RESUME },
+    {"tls-min",                 required_argument, NULL, OPTION_TLS_MIN    },
+    {"tls-max",                 required_argument, NULL, OPTION_TLS_MAX    },
+    {"tls-ciphers",             required_argument, NULL, OPTION_TLS_CIPHERS},
+    {"tls-groups",              required_argument, NULL, OPTION_TLS_GROUPS },
+    {"tls-ca",                  required_argument, NULL, OPTION_TLS_CA     },
+    {"tls-name",                required_argument, NULL, OPTION_TLS_NAME   },
+    {"spin",                    no_argument,       NULL, 'Z'               },
+    {"many-sources",            no_argument,       NULL, 'S'               },
+    {"reconnect",               no_argument,       NULL, 'R'               },
+    {"json",                    no_argument,       NULL, 'J'               },
+    {"marks",                   no_argument,       NULL, 'M'               },
+    {"version",                 no_argument,       NULL, 'V'               },
+    {"help",                    no_argument,       NULL, 'H'               },
+    {NULL,                      0,                 NULL, 0                 },
 };
 
 static void option_number(struct load_options *options, int option, const char *name)
@@ -121,6 +150,43 @@ static void option_number(struct load_options *options, int option, const char *
     }
 }
 
+static enum load_tls_mode mode_read(const char *text)
+{
+    static const char *const modes[] = {
+        [LOAD_TLS_NONE] = "none",
+        [LOAD_TLS_STARTTLS] = "starttls",
+        [LOAD_TLS_IMPLICIT] = "implicit",
+    };
+    for (unsigned i = 0; i <= LOAD_TLS_IMPLICIT; i++)
+        if (strcmp(text, modes[i]) == 0)
+            return (enum load_tls_mode)i;
+    die("--tls: %s is not none, starttls or implicit", text);
+}
+
+static enum tls_version version_read(const char *name, const char *text)
+{
+    if (strcmp(text, "1.2") == 0)
+        return TLS_1_2;
+    if (strcmp(text, "1.3") == 0)
+        return TLS_1_3;
+    die("--%s: %s is not 1.2 or 1.3", name, text);
+}
+
+static void option_tls(struct load_options *options, int option, const char *name)
+{
+    struct load_tls_options *tls = &options->client.tls;
+    options->tls_only = name;
+    switch (option) {
+    case OPTION_TLS_RESUME: tls->resume = true; break;
+    case OPTION_TLS_MIN: tls->version_min = version_read(name, optarg); break;
+    case OPTION_TLS_MAX: tls->version_max = version_read(name, optarg); break;
+    case OPTION_TLS_CIPHERS: tls->ciphers = optarg; break;
+    case OPTION_TLS_GROUPS: tls->groups = optarg; break;
+    case OPTION_TLS_CA: tls->ca = optarg; break;
+    case OPTION_TLS_NAME: tls->name = optarg; break;
+    }
+}
+
 static void option_take(struct load_options *options, int option, const char *name)
 {
     struct client_options *client = &options->client;
@@ -132,6 +198,7 @@ static void option_take(struct load_options *options, int option, const char *na
     case 'a': options->acked = optarg; break;
     case 'P': client->pipelined = true; break;
     case 'L': client->pipelined = false; break;
+    case 't': client->tls.mode = mode_read(optarg); break;
     case 'B': options->mail.bdat = true; break;
     case 'S': client->many_sources = true; break;
     case 'Z': client->spin = true; break;
@@ -141,7 +208,12 @@ static void option_take(struct load_options *options, int option, const char *na
     case 'V': puts("ringmx-load " RINGMX_VERSION); exit(0);
     case 'H': fputs(usage, stdout); exit(0);
     case '?': fputs(usage, stderr); exit(2);
-    default: option_number(options, option, name); break;
+    default:
+        if (option >= OPTION_TLS_RESUME)
+            option_tls(options, option, name);
+        else
+            option_number(options, option, name);
+        break;
     }
 }
 
@@ -160,6 +232,10 @@ static void options_read(struct load_options *options, int argc, char **argv)
         die("no recipients");
     if (options->client.messages == 0 && options->client.seconds <= 0)
         options->client.seconds = 5;
+    if (options->client.tls.mode == LOAD_TLS_NONE && options->tls_only != NULL)
+        die("--%s: without --tls starttls or --tls implicit?", options->tls_only);
+    if (options->client.tls.version_min > options->client.tls.version_max)
+        die("--tls-min is above --tls-max");
     if (strlen(options->mail.user) > 60 || strlen(options->mail.domain) > 120)
         die("the recipient is too long");
 }
@@ -189,80 +265,16 @@ static void files_allow(rlim_t count)
         die("%llu files are needed; raise the limit (ulimit -n)", (unsigned long long)count);
 }
 
-/* ---- the report ---- */
-
-static const struct {
-    const char *name;
-    double quantile;
-} quantiles[] = {
-    {"p50",   0.5  },
-    {"p90",   0.9  },
-    {"p99",   0.99 },
-    {"p99.9", 0.999}
-};
-
-static void print_histogram(const char *name, const struct histogram *histogram, bool json)
-{
-    printf(json ? ",\n \"%s\": {" : "%s ", name);
-    for (size_t i = 0; i < sizeof quantiles / sizeof quantiles[0]; i++)
-        printf(json ? "\"%s\": %.1f, " : " %s %.1f us ", quantiles[i].name,
-               (double)histogram_quantile_ns(histogram, quantiles[i].quantile) / 1e3);
-    printf(json ? "\"max\": %.1f}" : " max %.1f us\n", (double)histogram->max_ns / 1e3);
-}
-
-static void print_json(const struct load_options *options, const struct client_report *report)
-{
-    double seconds = report->seconds > 0 ? report->seconds : 1;
-    const char *comma = "";
-    printf("{\"messages\": %llu, \"counted\": %llu, \"failed\": %llu, \"lost\": %llu,\n",
-           (unsigned long long)report->acked, (unsigned long long)report->counted,
-           (unsigned long long)report->failed, (unsigned long long)report->lost);
-    printf(" \"opened\": %llu, \"unopened\": %llu, \"broken\": %llu,\n",
-           (unsigned long long)report->opened, (unsigned long long)report->unopened,
-           (unsigned long long)report->broken);
-    printf(" \"seconds\": %.6f, \"cpu_seconds\": %.6f, \"size\": %zu,\n", report->seconds,
-           report->cpu_seconds, options->mail.size);
-    printf(" \"messages_per_second\": %.1f, \"bytes_per_second\": %.0f",
-           (double)report->counted / seconds,
-           (double)report->counted * (double)options->mail.size / seconds);
-    print_histogram("latency_us", &report->whole, true);
-    print_histogram("dot_latency_us", &report->dot, true);
-    fputs(",\n \"codes\": {", stdout);
-    for (int code = 0; code < 1000; code++) {
-        if (report->codes[code] == 0)
-            continue;
-        printf("%s\"%03d\": %llu", comma, code, (unsigned long long)report->codes[code]);
-        comma = ", ";
-    }
-    puts("}}");
-}
-
-static void print_text(const struct load_options *options, const struct client_report *report)
-{
-    double seconds = report->seconds > 0 ? report->seconds : 1;
-    printf("%llu messages acknowledged, %llu of them in %.3f s: %.0f a second, %.1f MB/s\n",
-           (unsigned long long)report->acked, (unsigned long long)report->counted, report->seconds,
-           (double)report->counted / seconds,
-           (double)report->counted * (double)options->mail.size / seconds / 1e6);
-    printf("%llu failed, %llu lost; connections: %llu opened, %llu not opened, %llu broken; "
-           "own CPU %.2f s\n",
-           (unsigned long long)report->failed, (unsigned long long)report->lost,
-           (unsigned long long)report->opened, (unsigned long long)report->unopened,
-           (unsigned long long)report->broken, report->cpu_seconds);
-    print_histogram("MAIL to 250:", &report->whole, false);
-    print_histogram("dot to 250: ", &report->dot, false);
-    for (int code = 0; code < 1000; code++)
-        if (report->codes[code] > 0)
-            printf("reply %03d: %llu\n", code, (unsigned long long)report->codes[code]);
-}
-
 int main(int argc, char **argv)
 {
     static struct client_report report;
     static struct mail mail;
     struct load_options options = {
-        .client = {.connections = 10, .pipelined = true,       .acked = -1   },
-        .mail = { .size = 4096,  .recipients = 1, .domain = "example.org", .user = "user"},
+        .client = {.connections = 10,
+                   .pipelined = true,
+                   .tls = {.version_min = TLS_1_2, .version_max = TLS_1_3},
+                   .acked = -1                                                                },
+        .mail = {.size = 4096,      .recipients = 1, .domain = "example.org", .user = "user"},
         .host = "127.0.0.1",
     };
     options_read(&options, argc, argv);
@@ -278,9 +290,6 @@ int main(int argc, char **argv)
     mail_start(&mail, &options.mail);
     options.mail = mail.options;
     client_run(&options.client, &mail, &report);
-    (options.json ? print_json : print_text)(&options, &report);
-    bool failed = report.failed > 0;
-    if (!options.client.reconnect)
-        failed = failed || report.lost > 0 || report.unopened > 0 || report.broken > 0;
-    return failed;
+    report_print(&report, &options.client, options.mail.size, options.json);
+    return report_failed(&report, &options.client);
 }

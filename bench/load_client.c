@@ -97,8 +97,26 @@ static void receive_arm(struct client *client, struct connection *connection)
     sqe_own(client, sqe, connection, KIND_RECEIVE);
 }
 
+/* Apart, so that sending in clear costs no more for it. */
+__attribute__((noinline)) static void send_sealed(struct client *client,
+                                                  struct connection *connection)
+{
+    struct iovec sealed = load_tls_fill(connection);
+    if (sealed.iov_len == 0)
+        return;
+    struct io_uring_sqe *sqe = sqe_get(client);
+    io_uring_prep_send(sqe, connection->fd, sealed.iov_base, sealed.iov_len,
+                       MSG_NOSIGNAL | MSG_WAITALL);
+    sqe_own(client, sqe, connection, KIND_SEND);
+    connection->sending = true;
+}
+
 void client_send(struct client *client, struct connection *connection)
 {
+    if (connection->tls != NULL) {
+        send_sealed(client, connection);
+        return;
+    }
     struct io_uring_sqe *sqe = sqe_get(client);
     io_uring_prep_sendmsg(sqe, connection->fd, &connection->message, MSG_NOSIGNAL | MSG_WAITALL);
     sqe_own(client, sqe, connection, KIND_SEND);
@@ -194,8 +212,8 @@ static void open_waiting(struct client *client)
     }
 }
 
-/* Ends both directions. What the phase still owed is accounted for in connection_settle. */
-static void connection_drop(struct connection *connection)
+/* What the phase still owed is accounted for in connection_settle. */
+void client_drop(struct connection *connection)
 {
     if (!connection->gone)
         shutdown(connection->fd, SHUT_RDWR);
@@ -212,6 +230,8 @@ static bool account_end(struct client *client, const struct connection *connecti
         if (client->options->reconnect)
             client->begun--;
         return false;
+    case PHASE_STARTTLS:
+    case PHASE_HANDSHAKE: load_tls_failed(client, connection); return false;
     case PHASE_CONNECT: client->report->unopened++; return false;
     case PHASE_BANNER:
     case PHASE_EHLO:
@@ -221,15 +241,24 @@ static bool account_end(struct client *client, const struct connection *connecti
     }
 }
 
+/* Until the banner: the server may not have accepted it yet. */
+static bool is_opening(const struct client *client, const struct connection *connection)
+{
+    return connection->phase == PHASE_CONNECT || connection->phase == PHASE_BANNER ||
+           (connection->phase == PHASE_HANDSHAKE && client->options->tls.mode == LOAD_TLS_IMPLICIT);
+}
+
 static void connection_settle(struct client *client, struct connection *connection)
 {
     if (!connection->gone || connection->debts > 0)
         return;
     close(connection->fd);
     client->open--;
-    client->opening -= connection->phase == PHASE_CONNECT || connection->phase == PHASE_BANNER;
+    client->opening -= is_opening(client, connection);
     client->arrived += !connection->arrived;
     bool orderly = account_end(client, connection);
+    if (connection->tls != NULL)
+        load_tls_end(connection);
     uint32_t generation = connection->generation + 1;
     bool holds = connection->holds;
     *connection =
@@ -249,11 +278,13 @@ static void on_connect(struct client *client, struct connection *connection, int
     if (result < 0) {
         if (client->excuses++ < EXCUSES_MAX)
             fprintf(stderr, "ringmx-load: connect: %s\n", strerror(-result));
-        connection_drop(connection);
+        client_drop(connection);
         return;
     }
-    connection->phase = PHASE_BANNER;
+    bool implicit = client->options->tls.mode == LOAD_TLS_IMPLICIT;
+    connection->phase = implicit ? PHASE_HANDSHAKE : PHASE_BANNER;
     receive_arm(client, connection);
+    dialogue_proceed(client, connection);
 }
 
 static void on_receive(struct client *client, struct connection *connection,
@@ -263,12 +294,14 @@ static void on_receive(struct client *client, struct connection *connection,
     connection->debts = (uint8_t)(connection->debts - !more);
     if (cqe->res > 0) {
         uint32_t buffer = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
-        dialogue_receive(client, connection,
-                         (const char *)client->buffers + (size_t)buffer * BUFFER_SIZE,
-                         (size_t)cqe->res);
+        uint8_t *bytes = client->buffers + (size_t)buffer * BUFFER_SIZE;
+        if (connection->tls != NULL)
+            load_tls_receive(client, connection, bytes, (size_t)cqe->res);
+        else
+            dialogue_receive(client, connection, (const char *)bytes, (size_t)cqe->res);
         buffer_return(client, buffer);
     } else if (cqe->res != -ENOBUFS) {
-        connection_drop(connection);
+        client_drop(connection);
     }
     if (more || connection->gone)
         return;
@@ -292,24 +325,33 @@ static void feed_starved(struct client *client)
     }
 }
 
-static void on_send(struct client *client, struct connection *connection, int result)
+/* Says whether some of the message is left. */
+static bool message_sent(struct msghdr *message, size_t sent)
 {
-    struct msghdr *message = &connection->message;
-    connection->debts--;
-    connection->sending = false;
-    if (result <= 0)
-        connection_drop(connection);
-    size_t sent = result > 0 ? (size_t)result : 0;
     while (message->msg_iovlen > 0 && sent >= message->msg_iov->iov_len) {
         sent -= message->msg_iov->iov_len;
         message->msg_iov++;
         message->msg_iovlen--;
     }
+    if (message->msg_iovlen == 0)
+        return false;
+    message->msg_iov->iov_base = (char *)message->msg_iov->iov_base + sent;
+    message->msg_iov->iov_len -= sent;
+    return true;
+}
+
+static void on_send(struct client *client, struct connection *connection, int result)
+{
+    connection->debts--;
+    connection->sending = false;
+    if (result <= 0)
+        client_drop(connection);
+    size_t sent = result > 0 ? (size_t)result : 0;
+    bool more = connection->tls != NULL ? load_tls_sent(connection, sent)
+                                        : message_sent(&connection->message, sent);
     if (connection->gone)
         return;
-    if (message->msg_iovlen > 0) {
-        message->msg_iov->iov_base = (char *)message->msg_iov->iov_base + sent;
-        message->msg_iov->iov_len -= sent;
+    if (more) {
         client_send(client, connection);
         return;
     }
@@ -430,6 +472,7 @@ static void client_start(struct client *client)
     client->starved = SLOT_NONE;
     client->now_ns = client->progress_ns = client_now_ns();
     ring_start(client);
+    load_tls_start(client);
     for (uint32_t i = 0; i < client->count; i++) {
         client->connections[i].holds = i >= client->options->connections;
         queue_add(client, &client->connections[i], 0);
@@ -450,7 +493,11 @@ void client_run(const struct client_options *options, const struct mail *mail,
         if (!client.stopping)
             watch(&client);
     }
-    for (uint32_t i = 0; i < client.count; i++)
-        report->failed += client.connections[i].phase == PHASE_ENVELOPE ||
-                          client.connections[i].phase == PHASE_BODY;
+    for (uint32_t i = 0; i < client.count; i++) {
+        unsigned phase = client.connections[i].phase;
+        report->failed += phase == PHASE_ENVELOPE || phase == PHASE_BODY;
+        if (phase == PHASE_STARTTLS || phase == PHASE_HANDSHAKE)
+            load_tls_failed(&client, &client.connections[i]);
+    }
+    load_tls_finish(&client);
 }

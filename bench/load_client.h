@@ -5,6 +5,7 @@
 
 #include "bench/load_histogram.h"
 #include "bench/load_mail.h"
+#include "bench/load_tls.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -23,7 +24,8 @@ struct client_options {
     bool many_sources; /* each connection from an own address in 127.0.0.0/8 */
     bool reconnect;    /* a lost connection is tried again and no failure */
     bool marks;        /* "start" and "end" of the measured time, to stderr, as they happen */
-    int acked;         /* descriptor that takes the ids of acknowledged messages, or -1 */
+    struct load_tls_options tls;
+    int acked; /* descriptor that takes the ids of acknowledged messages, or -1 */
 };
 
 struct client_report {
@@ -38,6 +40,7 @@ struct client_report {
     double seconds;         /* measured */
     double cpu_seconds;     /* of this thread, in the measured time */
     struct histogram whole; /* counted messages, from sending MAIL to the 250 */
+    struct load_tls_report tls;
     struct histogram dot; /* from handing the last byte to the kernel (see client_run) to the 250 */
 };
 

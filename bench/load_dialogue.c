@@ -38,13 +38,16 @@ static void envelope_add(const struct client *client, struct connection *connect
 
 void dialogue_proceed(struct client *client, struct connection *connection)
 {
-    static const char ehlo[] = "EHLO load.example\r\n", reset[] = "RSET\r\n", quit[] = "QUIT\r\n";
+    static const char ehlo[] = "EHLO load.example\r\n", starttls[] = "STARTTLS\r\n";
+    static const char reset[] = "RSET\r\n", quit[] = "QUIT\r\n";
     connection->held = connection->sending;
     if (connection->sending || connection->gone)
         return;
     connection->message = (struct msghdr){.msg_iov = connection->pieces};
     switch ((enum phase)connection->phase) {
     case PHASE_EHLO: piece_add(connection, ehlo, sizeof ehlo - 1); break;
+    case PHASE_STARTTLS: piece_add(connection, starttls, sizeof starttls - 1); break;
+    case PHASE_HANDSHAKE: load_tls_hello(client, connection); return;
     case PHASE_ENVELOPE: envelope_add(client, connection); break;
     case PHASE_BODY: content_add(client, connection); break;
     case PHASE_RESET: piece_add(connection, reset, sizeof reset - 1); break;
@@ -83,6 +86,14 @@ void dialogue_next(struct client *client, struct connection *connection)
     connection->number = client->begun++;
     connection->body = mail_header(client->mail, connection->number, connection->header);
     enter(client, connection, PHASE_ENVELOPE);
+}
+
+void dialogue_secured(struct client *client, struct connection *connection)
+{
+    if (client->options->tls.mode == LOAD_TLS_IMPLICIT)
+        enter(client, connection, PHASE_BANNER);
+    else
+        enter(client, connection, PHASE_EHLO);
 }
 
 void dialogue_acked_flush(struct client *client)
@@ -148,16 +159,38 @@ static void on_envelope_reply(struct client *client, struct connection *connecti
         dialogue_proceed(client, connection);
 }
 
+static void on_ehlo_reply(struct client *client, struct connection *connection)
+{
+    if (client->options->tls.mode == LOAD_TLS_STARTTLS && connection->tls == NULL)
+        enter(client, connection, PHASE_STARTTLS);
+    else
+        dialogue_next(client, connection);
+}
+
+/* The server ends the stream. */
+static void on_quit_reply(struct client *client, struct connection *connection)
+{
+    if (connection->tls != NULL)
+        load_tls_close(client, connection);
+}
+
 static void on_reply(struct client *client, struct connection *connection, int code,
                      struct iovec line)
 {
+    static const short codes[] = {
+        [PHASE_BANNER] = 220, [PHASE_EHLO] = 250,  [PHASE_STARTTLS] = 220, [PHASE_READY] = 250,
+        [PHASE_BODY] = 250,   [PHASE_RESET] = 250, [PHASE_QUIT] = 221,     [PHASE_LEAVING] = 0,
+    };
     enum phase phase = (enum phase)connection->phase;
-    int wanted = phase == PHASE_BANNER ? 220 : phase == PHASE_QUIT ? 221 : 250;
+    int wanted = codes[phase];
     if (phase == PHASE_LEAVING)
         return;
     if (code == 421 || code == 0 || (code != wanted && phase < PHASE_READY)) {
         excuse(client, connection, code, line);
-        enter(client, connection, PHASE_LEAVING);
+        if (phase == PHASE_STARTTLS || phase == PHASE_HANDSHAKE)
+            client_drop(connection);
+        else
+            enter(client, connection, PHASE_LEAVING);
         return;
     }
     if (phase == PHASE_ENVELOPE) {
@@ -177,9 +210,11 @@ static void on_reply(struct client *client, struct connection *connection, int c
         else
             dialogue_next(client, connection);
         break;
-    case PHASE_EHLO:
+    case PHASE_EHLO: on_ehlo_reply(client, connection); break;
+    case PHASE_STARTTLS: enter(client, connection, PHASE_HANDSHAKE); break;
     case PHASE_RESET: dialogue_next(client, connection); break;
-    default: break; /* after QUIT the server ends the stream */
+    case PHASE_QUIT: on_quit_reply(client, connection); break;
+    default: break;
     }
 }
 

@@ -15,6 +15,8 @@ enum phase {
     PHASE_CONNECT,
     PHASE_BANNER,
     PHASE_EHLO,
+    PHASE_STARTTLS,
+    PHASE_HANDSHAKE,
     PHASE_READY, /* waits for the common start, or only holds */
     PHASE_ENVELOPE,
     PHASE_BODY,
@@ -40,6 +42,7 @@ struct connection {
     uint32_t replies;  /* to the commands of this envelope */
     uint32_t messages; /* begun on this connection */
     uint64_t number;
+    struct load_tls *tls; /* from the ClientHello on; NULL: in clear */
     const struct mail_body *body;
     uint64_t mail_ns, dot_ns, retry_at_ns;
     struct msghdr message;
@@ -65,6 +68,8 @@ struct client {
     uint64_t acked_seen, progress_ns; /* when a message was last acknowledged */
     bool running, counting, stopping;
     uint32_t excuses;
+    struct tls_context *tls_context;
+    struct tls_session *tls_session; /* the newest ticket, or NULL */
     size_t acked_len;
     char acked[ACKED_SIZE];
 };
@@ -76,14 +81,19 @@ void dialogue_receive(struct client *client, struct connection *connection, cons
 /* Enters the phase that stands between two messages: the next begins, or QUIT, or it waits. */
 void dialogue_next(struct client *client, struct connection *connection);
 
+/* The TLS handshake is done: the dialogue goes on with the banner, or with EHLO once more. */
+void dialogue_secured(struct client *client, struct connection *connection);
+
 /* Sends what the phase begins with; waits with it while an earlier send is under way. */
 void dialogue_proceed(struct client *client, struct connection *connection);
 
 /* Writes the ids that wait to --acked. */
 void dialogue_acked_flush(struct client *client);
 
-/* Of load_client.c: hands connection->message to the kernel; the time; the end of the program. */
+/* Of load_client.c: hands connection->message to the kernel; ends both directions, and the slot is
+ * used again when the kernel holds nothing of it; the time; the end of the program. */
 void client_send(struct client *client, struct connection *connection);
+void client_drop(struct connection *connection);
 uint64_t client_now_ns(void);
 __attribute__((noreturn)) void client_die(const char *what, int error);
 
