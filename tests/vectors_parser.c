@@ -167,6 +167,8 @@ static json_t *command_members(const struct command *command)
         put_text(object, "body", bodies[command->body]);
     if (command->smtputf8)
         put_flag(object, "smtputf8", true);
+    if (command->requiretls)
+        put_flag(object, "requiretls", true);
     if (command->last)
         put_flag(object, "last", true);
     if (command->ret != COMMAND_RET_NONE)

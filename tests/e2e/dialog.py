@@ -4,11 +4,27 @@ import re
 import socket
 import time
 
+import tls_client
 from harness import ROOT, Client
+from tls_client import SecureClient, TlsSocket
 
 SCRIPTS = os.path.join(ROOT, "tests", "script")
 STATES = ("CONNECTED", "READY", "MAIL", "RCPT", "BDAT")
 RECIPIENT = "alice@example.net"
+
+# The listeners of the gateway, by the value of their `tls`.
+LISTENERS = ("none", "starttls", "required", "implicit")
+
+# What a dialogue is held over: to which listener, and how TLS begins ("" : it is held in clear).
+ROADS = {
+    "clear": ("none", ""),
+    "offered": ("starttls", ""),
+    "demanded": ("required", ""),
+    "implicit": ("implicit", "at once"),
+    "starttls": ("starttls", "STARTTLS"),
+    "required": ("required", "STARTTLS"),
+}
+ROADS_USUAL = ("clear", "offered", "implicit", "starttls", "required")
 
 # How a new connection gets into a state: lines to send, and the code that each must get.
 WAYS = {
@@ -34,19 +50,24 @@ PROOFS = {
              (b"RCPT TO:<alice@example.net>\r\n", 503), (b"BDAT 0 LAST\r\n", 250)],
 }
 
+# The same in clear where TLS is required.
+PROOFS_DEMANDED = {"CONNECTED": [(b"STARTTLS\r\n", 503)], "READY": [(b"STARTTLS\r\n", 220)]}
+
 
 class DialogError(AssertionError):
     pass
 
 
 class Dialog:
-    """One file: `settings` from its config lines, `steps` of (line number, word, rest)."""
+    """One file: `settings` from its config lines, `steps` of (line number, word, rest), and the
+    `roads` that it can be held over."""
 
     def __init__(self, path):
         self.path = path
         self.name = os.path.basename(path)[:-len(".smtp")]
         self.settings = {}
         self.steps = []
+        self.roads = ROADS_USUAL
         with open(path, encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 line = line.rstrip("\n")
@@ -58,6 +79,10 @@ class Dialog:
                         raise ValueError(f"{path}:{number}: config after the first step")
                     key, _, value = rest.partition(" ")
                     self.settings[key] = value
+                elif word == "over:":
+                    if self.steps or not set(rest.split()) <= set(ROADS):
+                        raise ValueError(f"{path}:{number}: {line}")
+                    self.roads = tuple(rest.split())
                 elif word in WORDS:
                     self.steps.append((number, word, rest))
                 else:
@@ -97,10 +122,13 @@ def unescape(text):
 
 
 class Player:
-    """Plays one dialogue against a gateway."""
+    """Plays one dialogue against a gateway, over one of the ROADS."""
 
-    def __init__(self, gateway):
+    def __init__(self, gateway, road="clear"):
         self.gateway = gateway
+        self.road = road
+        listener, self.way = ROADS[road]
+        self.address = gateway.at[listener]
         self.client = None
         self.counted = {}
 
@@ -109,7 +137,7 @@ class Player:
             if word == "M:":
                 user, _, domain = rest.split()[0].partition("@")
                 self.counted.setdefault((user, domain), self.gateway.count(user, domain))
-        if not dialog.steps or dialog.steps[0][1] not in ("in", "connect"):
+        if not dialog.steps or dialog.steps[0][1] not in ("in", "connect", "connect-raw"):
             self.connect("")
         try:
             for number, word, rest in dialog.steps:
@@ -123,16 +151,43 @@ class Player:
                 self.client.close()
 
     def connect(self, _):
-        if self.client:
-            self.client.close()
-        self.client = Client(self.gateway.address)
+        self.connect_raw("")
         self.client.expect(220)
+        if self.way == "STARTTLS":
+            self.client.expect(250, "EHLO clear.example")
+            self.client.starttls()
 
     def connect_raw(self, _):
-        """A connection whose greeting is left to the dialogue."""
+        """A connection whose greeting is left to the dialogue, and STARTTLS, too."""
         if self.client:
             self.client.close()
-        self.client = Client(self.gateway.address)
+        self.client = SecureClient(self.address, implicit=self.way == "at once")
+
+    def connect_clear(self, _):
+        """A connection that knows nothing of TLS."""
+        if self.client:
+            self.client.close()
+        self.client = Client(self.address)
+
+    def starttls(self, _):
+        reply = self.client.command("STARTTLS")
+        if reply.code != 220 or reply.enhanced != "2.0.0":
+            raise DialogError(f"STARTTLS: {reply}")
+        self.client.secure()
+
+    def handshake(self, _):
+        self.client.secure()
+
+    def send_clear(self, words):
+        """Octets that pass by TLS."""
+        self.client.socket.raw.sendall(unescape(words))
+
+    def wait_broken(self, _):
+        """TLS has failed: the connection ends, and nothing comes before but an alert, in a record."""
+        octets = tls_client.rest(getattr(self.client.socket, "raw", self.client.socket))
+        kinds = [kind for kind, _ in tls_client.records(self.client.buffer + octets)]
+        if len(kinds) > 1:
+            raise DialogError(f"more than an alert before the end: {kinds}")
 
     def enter(self, rest):
         self.connect("")
@@ -140,15 +195,19 @@ class Player:
             self.client.send(data)
             self.client.expect(code)
 
-    def prove(self, rest):
-        if rest.strip() == "CLOSED":
+    def prove(self, words):
+        state = words.strip()
+        if state == "CLOSED":
             self.wait_close("")
             return
-        for data, code in PROOFS[rest.strip()]:
+        proofs = PROOFS
+        if self.road == "demanded" and not isinstance(self.client.socket, TlsSocket):
+            proofs = PROOFS_DEMANDED
+        for data, code in proofs[state]:
             self.client.send(data)
             reply = self.client.reply()
             if reply.code not in (code if isinstance(code, tuple) else (code,)):
-                raise DialogError(f"not in state {rest}: {data!r} got {reply}")
+                raise DialogError(f"not in state {state}: {data!r} got {reply}")
         self.client.close()
         self.client = None
 
@@ -229,7 +288,10 @@ class Player:
         self.client.close()
 
     def half_close(self, _):
-        self.client.socket.shutdown(socket.SHUT_WR)
+        if isinstance(self.client.socket, TlsSocket):
+            self.client.socket.close_notify()
+        else:
+            self.client.socket.shutdown(socket.SHUT_WR)
 
     def silence(self, rest):
         if not self.client.silent(float(rest or "0.2")):
@@ -239,6 +301,11 @@ class Player:
 WORDS = {
     "connect": Player.connect,
     "connect-raw": Player.connect_raw,
+    "connect-clear": Player.connect_clear,
+    "starttls": Player.starttls,
+    "handshake": Player.handshake,
+    "clear>": Player.send_clear,
+    "wait-broken": Player.wait_broken,
     "in": Player.enter,
     "is": Player.prove,
     "C:": Player.send_line,

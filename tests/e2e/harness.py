@@ -97,10 +97,13 @@ def folder_name(user):
 class Gateway:
     """One ringmx on one directory. `settings` overrides single values: {"limits.recipients": "5"}, the
     text as it stands in the configuration. `domains` is {name: (recipients, target)}; the target
-    may use {mail} for the directory of Maildirs."""
+    may use {mail} for the directory of Maildirs. `certificates` is {title: (chain, key)} (pki.py), or
+    {title: text of the section}. `listeners` is {name: {word: text}}, each on an address of
+    127.0.0.1 unless it has "address"; without it there is one, "mx", on `addresses`."""
 
     def __init__(self, settings=None, domains=None, addresses=("127.0.0.1:0",), prefix=(),
-                 environment=None, directory=None, files_max=None):
+                 environment=None, directory=None, files_max=None, listeners=None,
+                 certificates=None):
         self.directory = directory or tempfile.mkdtemp(
             prefix="ringmx-", dir=os.environ.get("RINGMX_TMP"))
         self.mail = os.path.join(self.directory, "mail")
@@ -119,13 +122,16 @@ class Gateway:
             self.settings["io.features"] = "baseline"
         self.settings.update(settings or {})
         self.domains = dict(domains or {"example.org": (["*"], "maildir:{mail}/%d/%u")})
-        self.addresses = list(addresses)
+        listed = ", ".join(quote(address) for address in addresses)
+        self.listeners = listeners or {"mx": {"address": "{" + listed + "}"}}
+        self.certificates = dict(certificates or {})
         self.prefix = list(prefix)
         self.environment = dict(environment or {})
         self.files_max = files_max
         self.process = None
         self.logs = []  # one file per start
         self.listening = []
+        self.at = {}  # name of a listener -> (host, port), the first of its addresses
 
     # --- configuration ---------------------------------------------------------------------------
 
@@ -140,8 +146,14 @@ class Gateway:
         text = "\n".join(top) + "\n"
         for section, lines in sections.items():
             text += section + " { " + "  ".join(lines) + " }\n"
-        addresses = ", ".join(quote(address) for address in self.addresses)
-        text += 'listener "mx" { address = {' + addresses + "} role = mx }\n"
+        for title, files in self.certificates.items():
+            words = files if isinstance(files, str) else (
+                f"chain = {quote(files[0])}  key = {quote(files[1])}")
+            text += f"certificate {quote(title)} {{ {words} }}\n"
+        for name, words in self.listeners.items():
+            words = {"address": '"127.0.0.1:0"', "role": "mx", **words}
+            listed = "  ".join(f"{word} = {value}" for word, value in words.items())
+            text += f"listener {quote(name)} {{ {listed} }}\n"
         for name, (recipients, target) in self.domains.items():
             listed = ", ".join(quote(recipient) for recipient in recipients)
             target = target.replace("{mail}", self.mail)
@@ -184,16 +196,16 @@ class Gateway:
             if self.process.poll() is not None:
                 raise AssertionError(f"ended at start with {self.process.returncode}:\n"
                                      + self.log_text()[-4000:])
-            found = []
-            for line in self.events("listen"):
-                if line["address"] not in found:
-                    found.append(line["address"])
-            return found if len(found) >= len(self.addresses) else None
+            found = {line["address"]: line["listener"] for line in self.events("listen")}
+            wanted = sum(words.get("address", "one").count(",") + 1
+                         for words in self.listeners.values())
+            return found if len(found) >= wanted else None
 
-        self.listening = []
-        for address in wait_until(listening, "event=listen for each address"):
+        self.listening, self.at = [], {}
+        for address, name in wait_until(listening, "event=listen for each address").items():
             host, port = address.rsplit(":", 1)
             self.listening.append((host.strip("[]"), int(port)))
+            self.at.setdefault(name, self.listening[-1])
         return self
 
     @property

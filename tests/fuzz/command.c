@@ -56,6 +56,7 @@ static void check_good(struct bytes line, const struct command *command, bool ut
     CHECK(mail || (command->body == 0 && command->ret == 0 && command->envid.len == 0 &&
                    command->auth.len == 0));
     CHECK(mail || command->verb == VERB_VRFY || command->verb == VERB_EXPN || !command->smtputf8);
+    CHECK(mail || !command->requiretls);
     CHECK(rcpt || (!command->has_notify && command->orcpt.len == 0));
     CHECK(command->has_notify == (command->notify != 0));
     CHECK((command->notify & COMMAND_NOTIFY_NEVER) == 0 || command->notify == COMMAND_NOTIFY_NEVER);
@@ -72,7 +73,8 @@ static void check_same(const struct command *a, const struct command *b)
     CHECK(a->verb == b->verb && bytes_equal(a->argument, b->argument));
     CHECK(bytes_equal(a->address.text, b->address.text));
     CHECK(a->has_size == b->has_size && a->size == b->size && a->last == b->last);
-    CHECK(a->smtputf8 == b->smtputf8 && a->body == b->body && a->ret == b->ret);
+    CHECK(a->smtputf8 == b->smtputf8 && a->requiretls == b->requiretls && a->body == b->body &&
+          a->ret == b->ret);
     CHECK(a->has_notify == b->has_notify && a->notify == b->notify);
     CHECK(bytes_equal(a->envid, b->envid) && bytes_equal(a->orcpt, b->orcpt));
     CHECK(bytes_equal(a->auth, b->auth));
