@@ -123,6 +123,11 @@ void client_send(struct client *client, struct connection *connection)
     connection->sending = true;
 }
 
+void client_say(const struct connection *connection, const void *octets, size_t len)
+{
+    (void)send(connection->fd, octets, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 static void buffer_return(struct client *client, uint32_t buffer)
 {
     io_uring_buf_ring_add(client->buffer_ring, client->buffers + (size_t)buffer * BUFFER_SIZE,

@@ -83,7 +83,8 @@ void dialogue_next(struct client *client, struct connection *connection)
     connection->messages++;
     connection->replies = 0;
     connection->refused = false;
-    connection->number = client->begun++;
+    client->begun++;
+    connection->number = client->numbered++;
     connection->body = mail_header(client->mail, connection->number, connection->header);
     enter(client, connection, PHASE_ENVELOPE);
 }
@@ -168,10 +169,10 @@ static void on_ehlo_reply(struct client *client, struct connection *connection)
 }
 
 /* The server ends the stream. */
-static void on_quit_reply(struct client *client, struct connection *connection)
+static void on_quit_reply(struct connection *connection)
 {
     if (connection->tls != NULL)
-        load_tls_close(client, connection);
+        load_tls_part(connection);
 }
 
 static void on_reply(struct client *client, struct connection *connection, int code,
@@ -213,7 +214,7 @@ static void on_reply(struct client *client, struct connection *connection, int c
     case PHASE_EHLO: on_ehlo_reply(client, connection); break;
     case PHASE_STARTTLS: enter(client, connection, PHASE_HANDSHAKE); break;
     case PHASE_RESET: dialogue_next(client, connection); break;
-    case PHASE_QUIT: on_quit_reply(client, connection); break;
+    case PHASE_QUIT: on_quit_reply(connection); break;
     default: break;
     }
 }

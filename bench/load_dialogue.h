@@ -63,7 +63,8 @@ struct client {
     uint32_t *queue; /* slots that want to connect, a ring of `count` */
     uint32_t queue_first, queue_len;
     uint32_t starved;
-    uint64_t begun; /* messages */
+    uint64_t begun;    /* messages, without those that are tried again */
+    uint64_t numbered; /* messages: each has an id of its own */
     uint64_t now_ns, start_ns, end_ns, cpu_ns;
     uint64_t acked_seen, progress_ns; /* when a message was last acknowledged */
     bool running, counting, stopping;
@@ -90,9 +91,11 @@ void dialogue_proceed(struct client *client, struct connection *connection);
 /* Writes the ids that wait to --acked. */
 void dialogue_acked_flush(struct client *client);
 
-/* Of load_client.c: hands connection->message to the kernel; ends both directions, and the slot is
+/* Of load_client.c: hands connection->message to the kernel; sends a few octets at once, as far as
+ * the kernel takes them, before the connection is dropped; ends both directions, and the slot is
  * used again when the kernel holds nothing of it; the time; the end of the program. */
 void client_send(struct client *client, struct connection *connection);
+void client_say(const struct connection *connection, const void *octets, size_t len);
 void client_drop(struct connection *connection);
 uint64_t client_now_ns(void);
 __attribute__((noreturn)) void client_die(const char *what, int error);

@@ -20,7 +20,7 @@ struct load_tls {
     struct tls *tls;
     bool ready;   /* the handshake is done */
     bool settled; /* the first text has come, and all tickets before it */
-    bool ending;  /* an alert is on its way: then the connection is dropped */
+    bool parted;  /* our last word is said */
     uint64_t hello_ns;
     uint8_t *wire; /* with the kernel, or to be sealed into; NULL: nothing is under way */
     size_t wire_room, wire_len, wire_sent;
@@ -100,14 +100,6 @@ static void flight_send(struct client *client, struct connection *connection)
         client_send(client, connection);
 }
 
-/* What is sealed and said so far is sent; then the connection is dropped. */
-static void last_word(struct connection *connection)
-{
-    connection->tls->ending = true;
-    if (!connection->sending && connection->tls->flight_len == 0)
-        client_drop(connection);
-}
-
 static void flight_add(struct load_tls *tls, const uint8_t *octets, size_t len)
 {
     if (len == 0)
@@ -117,21 +109,14 @@ static void flight_add(struct load_tls *tls, const uint8_t *octets, size_t len)
     tls->flight_len += len;
 }
 
-static void alert_add(struct load_tls *tls)
-{
-    uint8_t alert[TLS_ALERT_MAX];
-    flight_add(tls, alert, tls_alert(tls->tls, alert));
-}
-
 static void on_broken(struct client *client, struct connection *connection)
 {
     struct load_tls *tls = connection->tls;
     client->report->tls.broken++;
     client->report->tls.reasons[tls_failure(tls->tls)]++;
     excuse(client, tls, "connection");
-    connection->message.msg_iovlen = 0; /* what is not sealed yet never will be */
-    alert_add(tls);
-    last_word(connection);
+    load_tls_part(connection);
+    client_drop(connection);
 }
 
 void load_tls_failed(struct client *client, const struct connection *connection)
@@ -215,7 +200,9 @@ static size_t handshake_feed(struct client *client, struct connection *connectio
         on_ready(client, connection);
     } else if (status != TLS_INPUT) {
         excuse(client, tls, "handshake");
-        last_word(connection);
+        if (!connection->sending)
+            client_say(connection, tls->flight, tls->flight_len);
+        client_drop(connection);
     }
     return taken;
 }
@@ -252,7 +239,10 @@ static void record_open(struct client *client, struct connection *connection, ui
         dialogue_receive(client, connection, (const char *)text, text_len);
         break;
     case TLS_NOTHING: break;
-    case TLS_CLOSED: client_drop(connection); break;
+    case TLS_CLOSED:
+        load_tls_part(connection);
+        client_drop(connection);
+        break;
     case TLS_BROKEN: on_broken(client, connection); break;
     }
 }
@@ -295,9 +285,9 @@ void load_tls_receive(struct client *client, struct connection *connection, uint
         client_drop(connection);
         return;
     }
-    if (!tls->ready && !tls->ending)
+    if (!tls->ready)
         at = handshake_feed(client, connection, bytes, len);
-    while (at < len && tls->ready && !tls->ending && !connection->gone) {
+    while (at < len && tls->ready && !connection->gone) {
         size_t wanted = record_wanted(bytes + at, len - at);
         if (tls->partial != NULL) {
             at += partial_add(client, connection, bytes + at, len - at);
@@ -410,13 +400,15 @@ bool load_tls_sent(struct connection *connection, size_t len)
     free(tls->wire);
     tls->wire = NULL;
     tls->wire_room = tls->wire_len = tls->wire_sent = 0;
-    if (tls->ending)
-        client_drop(connection);
     return false;
 }
 
-void load_tls_close(struct client *client, struct connection *connection)
+void load_tls_part(struct connection *connection)
 {
-    alert_add(connection->tls);
-    flight_send(client, connection);
+    struct load_tls *tls = connection->tls;
+    uint8_t alert[TLS_ALERT_MAX];
+    if (tls->parted || connection->sending)
+        return;
+    tls->parted = true;
+    client_say(connection, alert, tls_alert(tls->tls, alert));
 }

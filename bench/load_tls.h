@@ -81,8 +81,9 @@ struct iovec load_tls_fill(struct connection *connection) __attribute__((warn_un
 /* load_tls_sent says whether there is more to send, now that `len` more octets are sent. */
 bool load_tls_sent(struct connection *connection, size_t len);
 
-/* load_tls_close says close_notify (RFC 8446 6.1). */
-void load_tls_close(struct client *client, struct connection *connection);
+/* load_tls_part says our last word, once: the alert for what was broken, else close_notify (RFC
+ * 8446 6.1). In the midst of a record that is being sent it says nothing. */
+void load_tls_part(struct connection *connection);
 
 /* load_tls_failed counts the handshake of a connection that ended in the midst of it. */
 void load_tls_failed(struct client *client, const struct connection *connection);
