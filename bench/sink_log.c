@@ -102,6 +102,15 @@ static void add_quoted(struct sink_log *log, const char *text, size_t len)
     ADD(log, "\"");
 }
 
+/* add_word adds a value that a header field brought: what could end it, or is not ASCII, as "?". */
+static void add_word(struct sink_log *log, const char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        bool plain = text[i] > ' ' && text[i] < 127 && text[i] != '"' && text[i] != '\\';
+        log->buffer[log->len++] = plain ? text[i] : '?';
+    }
+}
+
 static void add_time(struct sink_log *log, uint64_t wall_us)
 {
     time_t seconds = (time_t)(wall_us / 1000000);
@@ -133,11 +142,11 @@ static void add_text(struct sink_log *log, const struct sink_message *message)
     };
     if (message->load_id_len > 0) {
         ADD(log, " load_id=");
-        add_quoted(log, message->load_id, message->load_id_len);
+        add_word(log, message->load_id, message->load_id_len);
     }
     if (message->load_sum_len > 0) {
         ADD(log, " load_sum=");
-        add_quoted(log, message->load_sum, message->load_sum_len);
+        add_word(log, message->load_sum, message->load_sum_len);
     }
     ADD(log, " sum=");
     add_sum(log, message->sum);
@@ -163,8 +172,7 @@ static void add_tls(struct sink_log *log, const struct tls_info *tls)
     if (*tls->server_name == '\0')
         return;
     ADD(log, " sni=");
-    size_t len = strlen(tls->server_name);
-    add_quoted(log, tls->server_name, len < 255 ? len : 255);
+    add_word(log, tls->server_name, strnlen(tls->server_name, 255));
 }
 
 /* add_recipients adds the forward-paths for which the message was accepted. A list that is longer

@@ -227,8 +227,9 @@ static bool take_certificates(struct tls_context *context, struct certificate *c
     return true;
 }
 
-/* The certificate that most clients will get is given to all of them, and taken back from the few
- * that get another: the default, as ECDSA if there is such a one. */
+/* The certificate that most clients will get is given to all of them beforehand, and taken back
+ * from the few that get another: the default, as ECDSA if there is such a one. certificate_use
+ * parses its key each time, which takes 2 us of a handshake's 100 to 200. */
 static bool use_usual(struct tls_context *context)
 {
     const struct certificate *usual = context->certificates[0];

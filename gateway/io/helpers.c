@@ -16,13 +16,13 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-/* How low a priority? Measured on Linux 6.18: a thread that works 0.11 ms of each 0.17 ms has an
- * RSA-2048 helper on its CPU. The thread's p99 in ms; then signatures a second when it is busy all
- * the time:
+/* How low a priority? Measured on Linux 6.18, roughly: a thread that works 0.11 ms of each 0.17 ms
+ * has an RSA-2048 helper on its CPU. The thread's p99 in ms; then signatures a second when it is
+ * busy all the time:
  *
  *     no helper   nice 0   nice 10   SCHED_BATCH, nice 10   nice 19   SCHED_IDLE
  *        0.3        34       3.5              3.7              0.6        0.3
- *                  600        60               60               15          3
+ *                  450        80               80               15          3
  *
  * Only SCHED_IDLE is interrupted whenever a worker wakes, but on a full machine it starves. So the
  * helpers have that, and one more thread, the relief, has nice 10, and only takes jobs when no
