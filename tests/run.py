@@ -26,7 +26,13 @@ PARALLEL = 2
 FUZZ_SECONDS = int(os.environ.get("SECONDS_PER_FUZZER", "10"))
 
 # Unit tests that start threads also run under ThreadSanitizer.
-TSAN_UNITS = ["admission", "bell", "courier", "log", "spool", "spool_threads", "staging", "uring", "worker", "writer"]
+TSAN_UNITS = ["admission", "bell", "courier", "helpers", "log", "offload", "spool", "spool_threads", "staging",
+              "uring", "worker", "writer"]
+
+# The tree of another BoringSSL, as for make: then what has to do with TLS also runs with that one, under
+# AddressSanitizer. Everything else is tested with Debian's all the same.
+UPSTREAM = os.environ.pop("BORINGSSL_SRC", "")
+UPSTREAM_E2E = ["test_tls_certificates", "test_tls_handshake", "test_tls_law", "test_tls_records", "test_tls_tickets"]
 
 # Every end-to-end module runs with E2E_ALWAYS, except as E2E_ONLY says; further runs stand in E2E_MORE.
 #   flavour: which build (RINGMX_BIN, RINGMX_FLAVOUR); profile61 is release with every io_uring feature newer than
@@ -48,10 +54,12 @@ E2E_MORE = [
     ("test_dialogs", "release", {"RINGMX_WORKERS": "8"}),
     ("test_dialogs", "tsan", {}),
     ("test_corpus", "tsan", {}),
+    ("test_sink", "tsan", {}),
+    ("test_sink_faults", "tsan", {}),
 ]
 
 BUILD_OF = {"release": "release", "asan": "asan", "tsan": "tsan", "profile61": "release"}
-PROGRAMS_OF = {"release": "build", "asan": "build/asan", "tsan": "build/tsan"}
+PROGRAMS_OF = {"release": "build", "asan": "build/asan", "tsan": "build/tsan", "upstream": "build/upstream"}
 
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_leaks=1:strict_string_checks=1",
@@ -169,6 +177,22 @@ def unit_jobs():
                           {"RINGMX_FLAVOUR": build, **SANITIZERS}, timeout=180)
 
 
+def uses_tls(stem):
+    with open(f"tests/unit/{stem}.c", encoding="utf-8") as file:
+        return re.search(r'^#include ("tls/|<openssl/)', file.read(), re.M)
+
+
+def upstream_jobs():
+    if not UPSTREAM:
+        yield Job("upstream", ["echo", "BORINGSSL_SRC names no tree"], lambda _output, code: (0, code, 1 - code))
+        return
+    for stem in filter(uses_tls, stems("tests/unit/*_test.c")):
+        yield Job(f"unit/upstream/{stem.removesuffix('_test')}", [f"build/upstream/tests/unit/{stem}"], count_tap,
+                  "upstream", {"RINGMX_FLAVOUR": "asan", **SANITIZERS}, timeout=180)
+    for module in sorted(set(UPSTREAM_E2E) & set(stems("tests/e2e/test_*.py"))):
+        yield e2e_job(f"e2e/upstream/{module}", module, "upstream", "asan", {})
+
+
 def fuzz_jobs():
     for name in stems("tests/fuzz/*.c"):
         grown, kept = f"build/fuzz/corpus/{name}", f"tests/fuzz/corpus/{name}"
@@ -187,19 +211,24 @@ def e2e_jobs():
     plan += [row for row in E2E_MORE if row[0] in present]
     plan.sort(key=lambda row: row[0] not in LONG)
     for module, flavour, extra in plan:
-        build = BUILD_OF[flavour]
-        env = {"RINGMX_BIN": os.path.abspath(PROGRAMS_OF[build] + "/ringmx"), "RINGMX_FLAVOUR": flavour,
-               "PYTHONPATH": "tests/e2e:.", **extra}
         note = "".join(f",{key.removeprefix('RINGMX_').lower()}={value}" for key, value in extra.items())
-        yield Job(f"e2e/{flavour}{note}/{module}", [PYTHON, "-m", "unittest", "-v", module], count_unittest,
-                  build, env, timeout=600)
+        yield e2e_job(f"e2e/{flavour}{note}/{module}", module, BUILD_OF[flavour], flavour, extra)
+
+
+def e2e_job(name, module, build, flavour, extra):
+    env = {"RINGMX_BIN": os.path.abspath(PROGRAMS_OF[build] + "/ringmx"), "RINGMX_FLAVOUR": flavour,
+           "PYTHONPATH": "tests/e2e:.", **extra}
+    return Job(name, [PYTHON, "-m", "unittest", "-v", module], count_unittest, build, env, timeout=600)
 
 
 def build_jobs(names):
     targets = {"fuzz": ["fuzzers"]}
     for build in names:
-        command = ["make", f"BUILD={build}", *targets.get(build, ["programs", "unit-tests"])]
-        yield Job(f"build/{build}", command, count_exit, timeout=600)
+        flags = [f"BUILD={build}"]
+        if build == "upstream":
+            flags = ["BUILD=asan", "OUT=build/upstream", f"BORINGSSL_SRC={UPSTREAM}"]
+        command = ["make", *flags, *targets.get(build, ["programs", "unit-tests"])]
+        yield Job(f"build/{build}", command, count_exit, timeout=1200)
     if "release" in names:
         yield Job("build/neon", ["make", "check-neon"], count_neon, timeout=120)
 
@@ -209,7 +238,8 @@ def count_neon(output, code):
 
 
 def all_jobs():
-    return [Job("tidy", [PYTHON, "tests/tidy.py"], count_last_line), *unit_jobs(), *e2e_jobs(), *fuzz_jobs()]
+    return [Job("tidy", [PYTHON, "tests/tidy.py"], count_last_line), *unit_jobs(), *upstream_jobs(), *e2e_jobs(),
+            *fuzz_jobs()]
 
 
 # --- Running them. ---

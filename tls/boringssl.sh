@@ -4,10 +4,14 @@
 # earlier build in the cache, Debian's source package, and, with a warning, Debian's binary package,
 # which is compiled for size. Called by make: tls/boringssl.sh DIR [UPSTREAM-TREE]. Nothing of the
 # system's configuration is changed; only the last way installs a package.
+#
+# With a third argument, the DIR of an earlier call, only DIR/link and DIR/lib/libssl.a are made, for
+# the fuzzers: BoringSSL's TLS in its fuzzer mode, by clang, over the cryptography of that DIR.
 set -eu
 
 dir=$1
 upstream=${2:-}
+plain=${3:-}
 jobs=${JOBS:-$(nproc)}
 package=android-platform-external-boringssl
 binary=android-libboringssl-dev
@@ -18,7 +22,9 @@ say() { printf '  %-5s %s\n' SSL "$*"; }
 
 # The cache makes a fresh clone cheap. Its key: Debian's version, the compiler, how it is built.
 cache=${RINGMX_CACHE:-${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/ringmx}
-recipe=$(sed -n '/^build_source()/,/^}/p' "$0" | sha256sum | cut -c1-12)
+name=boringssl${plain:+-fuzz}
+build=build_${plain:+fuzz_}source
+recipe=$(sed -n "/^$build()/,/^}/p" "$0" | sha256sum | cut -c1-12)
 key=$(uname -m)-$(gcc -dumpfullversion)-$recipe
 version=$(apt-cache policy $binary 2>/dev/null | awk '$1 == "Candidate:" {print $2}')
 
@@ -40,6 +46,10 @@ write_link() {
     echo "$1" >"$dir/link"
 }
 
+write_fuzz_link() {
+    echo "$dir/lib/libssl.a $plain/lib/libcrypto.a -Wl,--wrap=RAND_bytes -lstdc++" >"$dir/link"
+}
+
 from_upstream() {
     [ -f "$upstream/CMakeLists.txt" ] || { echo "$upstream is no BoringSSL tree" >&2; exit 1; }
     say "building $upstream (log: $log)"
@@ -51,23 +61,27 @@ from_upstream() {
         tail -n 30 "$log" >&2
         exit 1
     fi
-    name=$(git -C "$upstream" rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+    commit=$(git -C "$upstream" rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
     take_tree "$upstream/include" "$(find "$work" -name libcrypto.a | head -n 1)" \
-        "$(find "$work" -name libssl.a | head -n 1)" "upstream $name, static"
+        "$(find "$work" -name libssl.a | head -n 1)" "upstream $commit, static"
     rm -rf "$work"
 }
 
 from_cache() {
-    found=$(ls -d "$cache/boringssl-${version:-*}-$key" 2>/dev/null | sort -V | tail -n 1)
+    found=$(ls -d "$cache/$name-${version:-*}-$key" 2>/dev/null | sort -V | tail -n 1)
     [ -n "$found" ] && [ -f "$found/link" ] || return 1
     rm -rf "$dir"
     cp -r "$found" "$dir"
-    write_link "$dir/lib/libssl.a $dir/lib/libcrypto.a -lstdc++"
+    if [ -n "$plain" ]; then
+        write_fuzz_link
+    else
+        write_link "$dir/lib/libssl.a $dir/lib/libcrypto.a -lstdc++"
+    fi
     say "taken from $found"
 }
 
 to_cache() {
-    target=$cache/boringssl-$1-$key
+    target=$cache/$name-$1-$key
     if mkdir -p "$cache" 2>/dev/null && [ -w "$cache" ] && [ ! -e "$target" ]; then
         rm -rf "$target.$$"
         cp -r "$dir" "$target.$$"
@@ -140,6 +154,68 @@ END
     env -u MAKEFLAGS -u MAKELEVEL make -f ringmx.mk -j "$jobs" ARCH="$(uname -m)" all
 }
 
+# The handshake in BoringSSL's fuzzer mode: no encryption, no signature is wrong, the clock stands.
+# libFuzzer is told which way the code takes. Random octets are a fixed sequence that the fuzzer
+# begins anew; those that the cryptography takes for itself are not.
+build_fuzz_source() {
+    cat >random.c <<'END'
+#include <stddef.h>
+#include <stdint.h>
+void RAND_reset_for_fuzzing(void);
+int __wrap_RAND_bytes(uint8_t *out, size_t len);
+static uint64_t state;
+void RAND_reset_for_fuzzing(void)
+{
+    state = 0;
+}
+int __wrap_RAND_bytes(uint8_t *out, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        out[i] = (uint8_t)(state >> 56);
+    }
+    return 1;
+}
+END
+    cat >ringmx.mk <<'END'
+include debian/sources.mk
+FLAGS := -O1 -fno-omit-frame-pointer -fno-strict-aliasing -fsanitize=fuzzer-no-link -Isrc/crypto \
+	-Isrc/include -pthread -DBORINGSSL_IMPLEMENTATION -DBORINGSSL_UNSAFE_FUZZER_MODE \
+	-DBORINGSSL_UNSAFE_DETERMINISTIC_MODE
+libssl.a: $(addsuffix .o,$(basename $(ssl_sources))) random.o
+	ar qcsD $@ $^
+random.o: random.c
+	clang-14 -O1 -c -o $@ $<
+%.o: %.cc
+	clang++-14 -std=gnu++17 -fno-exceptions -fno-rtti $(FLAGS) -c -o $@ $<
+END
+    env -u MAKEFLAGS -u MAKELEVEL make -f ringmx.mk -j "$jobs" libssl.a
+}
+
+fuzz_from_debian_source() {
+    : >"$log"
+    [ -f "$plain/lib/libcrypto.a" ] || return 1
+    say "fetching $package again, and building its TLS in fuzzer mode: about 30 s (log: $log)"
+    fetch_source || return 1
+    tree=$(cd "$work" && ls -d $package-*/ | head -n 1)
+    (cd "$work/$tree" && build_fuzz_source) >>"$log" 2>&1 || return 1
+    version=$(dpkg-parsechangelog -l "$work/$tree/debian/changelog" -S Version)
+    rm -rf "$dir"
+    mkdir -p "$dir/lib"
+    cp "$work/$tree/libssl.a" "$dir/lib/"
+    write_fuzz_link
+    to_cache "$version"
+    rm -rf "$work"
+}
+
+# Then handshakes are fuzzed as far as their first key.
+fuzz_without() {
+    echo "WARNING: BoringSSL's fuzzer mode could not be built (see $log): fuzzing goes less deep" >&2
+    rm -rf "$dir" "$work"
+    mkdir -p "$dir"
+    cp "$plain/link" "$dir/link"
+}
+
 from_debian_source() {
     : >"$log"
     say "fetching $package (Debian's source package, 29 MB)"
@@ -182,6 +258,8 @@ exec 9>"$dir.lock"
 flock 9
 if [ "$dir/link" -nt "$0" ]; then
     exit 0
+elif [ -n "$plain" ]; then
+    from_cache || fuzz_from_debian_source || fuzz_without
 elif [ -n "$upstream" ]; then
     from_upstream
 else

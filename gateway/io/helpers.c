@@ -25,12 +25,16 @@
  *                  450        80               80               15          3
  *
  * Only SCHED_IDLE is interrupted whenever a worker wakes, but on a full machine it starves. So the
- * helpers have that, and one more thread, the relief, has nice 10, and only takes jobs when no
- * helper has taken any for a while. */
+ * helpers have that, and there are two threads more. The relief has nice 10, and only takes jobs
+ * when no helper has taken any for a while. The reserve has the workers' own priority, and only
+ * takes what is above a backlog: a machine that is full of clients with RSA serves them, too. */
 enum {
     HELPERS_MAX = 64,
+    OTHERS = 2, /* relief and reserve */
     RELIEF_NICE = 10,
     RELIEF_US = 50 * 1000, /* a handshake may well wait so long */
+    BACKLOG = 64,          /* jobs: about as long */
+    RESERVE_US = 10 * 1000,
 };
 
 struct helpers {
@@ -39,14 +43,16 @@ struct helpers {
     _Atomic uint32_t taken; /* jobs so far; it may wrap around */
     _Atomic bool stopping;
     struct bell bell;      /* for the relief: there is something to watch */
+    struct bell backlog;   /* for the reserve: there is too much */
     sem_t posts;           /* one for each job, and one for each helper when it is to end */
     pthread_mutex_t mutex; /* of the queue */
     struct helper_job *first;
-    uint32_t count;                     /* of threads, the relief included */
-    pthread_t threads[HELPERS_MAX + 1]; /* the relief is the first */
+    uint32_t count;                          /* of threads, the others included */
+    pthread_t threads[HELPERS_MAX + OTHERS]; /* relief and reserve are the first */
 };
 
 static void *relieve(void *argument);
+static void *reserve(void *argument);
 static void *help(void *argument);
 
 struct helpers *helpers_new(uint32_t count)
@@ -61,9 +67,12 @@ struct helpers *helpers_new(uint32_t count)
     sigfillset(&all); /* signals are for main */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = 0;
-    while (error == 0 && helpers->count < count + 1) {
+    while (error == 0 && helpers->count < count + OTHERS) {
         error = pthread_create(&helpers->threads[helpers->count], NULL,
-                               helpers->count == 0 ? relieve : help, helpers);
+                               helpers->count == 0   ? relieve
+                               : helpers->count == 1 ? reserve
+                                                     : help,
+                               helpers);
         helpers->count += error == 0;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -80,14 +89,17 @@ void helpers_free(struct helpers *helpers)
     if (helpers == NULL)
         return;
     CHECK(helpers_waiting(helpers) == 0);
-    /* The relief first: it could take a post that is to end a helper. */
+    /* The others first: they could take a post that is to end a helper. */
     atomic_store(&helpers->stopping, true);
     bell_ring(&helpers->bell);
-    if (helpers->count > 0)
-        pthread_join(helpers->threads[0], NULL);
-    for (uint32_t i = 1; i < helpers->count; i++)
-        CHECK(sem_post(&helpers->posts) == 0);
-    for (uint32_t i = 1; i < helpers->count; i++)
+    bell_ring(&helpers->backlog);
+    for (uint32_t i = 0; i < helpers->count; i++) {
+        if (i >= OTHERS)
+            CHECK(sem_post(&helpers->posts) == 0);
+        else
+            pthread_join(helpers->threads[i], NULL);
+    }
+    for (uint32_t i = OTHERS; i < helpers->count; i++)
         pthread_join(helpers->threads[i], NULL);
     pthread_mutex_destroy(&helpers->mutex);
     sem_destroy(&helpers->posts);
@@ -97,15 +109,17 @@ void helpers_free(struct helpers *helpers)
 void helpers_submit(struct helpers *helpers, struct helper_job *job)
 {
     job->worker->jobs_out++;
-    bool first = atomic_fetch_add(&helpers->waiting, 1) == 0;
+    uint32_t before = atomic_fetch_add(&helpers->waiting, 1);
     struct helper_job *newest = atomic_load_explicit(&helpers->submitted, memory_order_relaxed);
     do
         job->next = newest;
     while (!atomic_compare_exchange_weak_explicit(&helpers->submitted, &newest, job,
                                                   memory_order_release, memory_order_relaxed));
     CHECK(sem_post(&helpers->posts) == 0); /* it fails after 2^31 jobs, more than fit in memory */
-    if (first)
+    if (before == 0)
         bell_ring(&helpers->bell);
+    if (before == BACKLOG)
+        bell_ring(&helpers->backlog);
 }
 
 uint32_t helpers_waiting(const struct helpers *helpers)
@@ -184,6 +198,21 @@ static void *relieve(void *argument)
         /* A post is a job: nobody is told to end before us. */
         for (; atomic_load(&helpers->taken) == taken && sem_trywait(&helpers->posts) == 0; taken++)
             run(helpers, take(helpers));
+    }
+    return NULL;
+}
+
+/* reserve takes jobs as long as there are too many. */
+static void *reserve(void *argument)
+{
+    struct helpers *helpers = argument;
+    pthread_setname_np(pthread_self(), "ringmx-helper");
+    while (!atomic_load(&helpers->stopping)) {
+        bool much = helpers_waiting(helpers) > BACKLOG;
+        if (much && sem_trywait(&helpers->posts) == 0)
+            run(helpers, take(helpers));
+        else /* those that wait are running, if there are so many helpers */
+            bell_wait(&helpers->backlog, much ? RESERVE_US : UINT64_MAX);
     }
     return NULL;
 }

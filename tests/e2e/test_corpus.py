@@ -18,11 +18,15 @@ FOLDERS = ("eml-cpython", "eml-enmime", "eml-haraka", "eml-mail-parser",
            "eml-mailparser-nodemailer", "eml-spamassassin-hard-ham")
 COUNT = 443
 THREADS = 6
-RECEIVED = re.compile(
-    rb"\AReceived: from \S+ \([^\r\n]*\[(?:IPv6:)?[0-9a-fA-F.:]+\][^\r\n]*\)\s+by mx\.example\.org\s+"
-    rb"(?:\([^()\r\n]*\)\s+)?with (E?SMTP|UTF8SMTP)\s+id [0-9A-Za-z.-]+(\s+for <[^>\r\n]+>)?\s*;\s+"
-    rb"(?:[A-Z][a-z]{2}, )?\d{1,2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} [+-]\d{4}"
-    rb"(?: \([^()\r\n]*\))?\r\n\Z")
+
+
+def received_pattern(security, protocol):
+    return re.compile(
+        rb"\AReceived: from \S+ \([^\r\n]*\[(?:IPv6:)?[0-9a-fA-F.:]+\][^\r\n]*\)" + security
+        + rb"\s+by mx\.example\.org\s+(?:\([^()\r\n]*\)\s+)?with " + protocol
+        + rb"\s+id [0-9A-Za-z.-]+(\s+for <[^>\r\n]+>)?\s*;\s+"
+        rb"(?:[A-Z][a-z]{2}, )?\d{1,2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} [+-]\d{4}"
+        rb"(?: \([^()\r\n]*\))?\r\n\Z")
 
 
 def corpus():
@@ -81,10 +85,8 @@ def chunked(chance, text):
 class Sender:
     """Sends one mail after the other over a connection, each in a manner of its own."""
 
-    def __init__(self, address, chance):
-        self.client = Client(address)
-        self.client.hello("sender.client.example")
-        self.chance = chance
+    def __init__(self, client, chance):
+        self.client, self.chance = client, chance
 
     def send_cut(self, data):
         self.client.send_split(data, sizes(self.chance, len(data)))
@@ -125,8 +127,21 @@ class Sender:
 
 @unittest.skipUnless(MAILS, "skipped: ../shared/data/eml-* is not there")
 class Corpus(unittest.TestCase):
+    RECEIVED = received_pattern(b"", b"(E?SMTP|UTF8SMTP)")
+    LARGE_MIB = (1, 5) if SLOW else (1, 5, 20)
+
+    @staticmethod
+    def make_gateway():
+        return Gateway()
+
+    def connect(self, _chance):
+        """A client that has said EHLO."""
+        client = Client(self.gateway.address)
+        client.hello("sender.client.example")
+        return client
+
     def setUp(self):
-        self.gateway = Gateway()
+        self.gateway = self.make_gateway()
         self.addCleanup(self.gateway.close)
         self.gateway.start()
         self.seed = seed()
@@ -150,7 +165,7 @@ class Corpus(unittest.TestCase):
                     if sender is None or chance.random() < 0.1:
                         if sender:
                             sender.client.close()
-                        sender = Sender(self.gateway.address, chance)
+                        sender = Sender(self.connect(chance), chance)
                     sender.chance = chance
                     getattr(sender, job[1])(f"mail-{job[0]}@client.example", job[3], job[2],
                                             chance.random() < 0.5)
@@ -181,7 +196,7 @@ class Corpus(unittest.TestCase):
             seen.add(sender)
             if original != wanted[sender]:
                 self.fail(f"{sender} for {user} differs: " + difference(wanted[sender], original))
-            self.assertRegex(received, RECEIVED)
+            self.assertRegex(received, self.RECEIVED)
             self.assertLessEqual(max(map(len, received.split(b"\r\n"))), 998)
             if many:
                 self.assertNotIn(b" for <", received, "tells one recipient of another")
@@ -215,10 +230,10 @@ class Corpus(unittest.TestCase):
             self.judge(f"r{number}", jobs, True)
 
     def test_large(self):
-        """Messages larger than any buffer and than many a segment: 1, 5 and 20 MiB."""
+        """Messages larger than any buffer and than many a segment."""
         chance = random.Random(self.seed)
         jobs = []
-        for number, mebibytes in enumerate((1, 5) if SLOW else (1, 5, 20)):
+        for number, mebibytes in enumerate(self.LARGE_MIB):
             line = bytes(chance.randrange(32, 256) for _ in range(76)) + b"\r\n"
             text = b"Subject: large\r\n\r\n" + (b"." + line) * (mebibytes * 1024 * 1024 // 79)
             jobs.append((2 * number, "data", text, ["large@example.org"]))

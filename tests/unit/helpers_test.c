@@ -36,7 +36,7 @@ struct task {
     _Atomic uint32_t runs, dones;
     uint32_t run_number, done_number;
     char thread_name[16];
-    bool relieved; /* it was run by the relief, not by a helper */
+    enum runner { HELPER, RELIEF, RESERVE } runner; /* whose thread it was */
     int nice;
     bool deaf; /* all signals are blocked in the helper's thread */
 };
@@ -65,8 +65,8 @@ static void run(struct helper_job *job)
     struct task *task = (struct task *)(void *)job;
     CHECK(!pthread_equal(pthread_self(), task->place->thread));
     pthread_getname_np(pthread_self(), task->thread_name, sizeof(task->thread_name));
-    task->relieved = sched_getscheduler(0) != SCHED_IDLE;
     task->nice = getpriority(PRIO_PROCESS, (id_t)gettid());
+    task->runner = sched_getscheduler(0) == SCHED_IDLE ? HELPER : task->nice > 0 ? RELIEF : RESERVE;
     sigset_t blocked;
     pthread_sigmask(SIG_SETMASK, NULL, &blocked);
     task->deaf = sigismember(&blocked, SIGTERM) == 1 && sigismember(&blocked, SIGHUP) == 1;
@@ -280,13 +280,13 @@ static void order_is_kept(void **state)
     worker_note(place->worker, STOP);
     place_join(place);
     helpers_free(helpers);
-    const struct task *last[2] = {NULL, NULL};
+    const struct task *last[3] = {NULL, NULL, NULL};
     for (uint32_t i = 0; i < COUNT; i++) {
         const struct task *task = &place->tasks[i];
-        const struct task *before = last[task->relieved];
+        const struct task *before = last[task->runner];
         assert_true(before == NULL || (before->run_number < task->run_number &&
                                        before->done_number < task->done_number));
-        last[task->relieved] = task;
+        last[task->runner] = task;
     }
     free(place);
 }
@@ -306,7 +306,28 @@ static void relief_comes(void **state)
     place_join(place);
     helpers_free(helpers);
     for (uint32_t i = 1; i < 4; i++)
-        assert_true(place->tasks[i].relieved != place->tasks[0].relieved);
+        assert_true(place->tasks[i].runner == RELIEF);
+    free(place);
+}
+
+/* More is waiting than may wait: a thread of the workers' own priority takes the rest. */
+static void reserve_comes(void **state)
+{
+    enum { COUNT = 200 };
+    struct helpers *helpers = helpers_new(1);
+    assert_non_null(helpers);
+    struct place *place = place_start(state, helpers);
+    for (uint32_t i = 0; i < COUNT; i++)
+        place->tasks[i].work_us = 1000;
+    submit(place, COUNT);
+    assert_true(reached(&place->dones, COUNT));
+    worker_note(place->worker, STOP);
+    place_join(place);
+    helpers_free(helpers);
+    uint32_t reserved = 0;
+    for (uint32_t i = 0; i < COUNT; i++)
+        reserved += place->tasks[i].runner == RESERVE;
+    assert_true(reserved > 0);
     free(place);
 }
 
@@ -401,7 +422,7 @@ static void threads_are_modest(void **state)
     submit(place, 1);
     assert_true(reached(&place->dones, 1));
     assert_string_equal(place->tasks[0].thread_name, "ringmx-helper");
-    assert_true(!place->tasks[0].relieved || place->tasks[0].nice == 10);
+    assert_true(place->tasks[0].runner != RELIEF || place->tasks[0].nice == 10);
     assert_true(place->tasks[0].deaf);
     assert_int_equal(sched_getscheduler(0), SCHED_OTHER);
     worker_note(place->worker, STOP);
@@ -555,10 +576,19 @@ static int set_state(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TWICE(each_job_once),           TWICE(order_is_kept),      TWICE(relief_comes),
-        TWICE(sleeper_wakes),           TWICE(worker_turns_on),    TWICE(two_workers),
-        TWICE(end_waits_for_jobs),      TWICE(threads_are_modest), TWICE(which_listener),
-        TWICE(silence_where_it_is_due), TWICE(room_for_records),   cmocka_unit_test(none_and_many),
+        TWICE(each_job_once),
+        TWICE(order_is_kept),
+        TWICE(relief_comes),
+        TWICE(reserve_comes),
+        TWICE(sleeper_wakes),
+        TWICE(worker_turns_on),
+        TWICE(two_workers),
+        TWICE(end_waits_for_jobs),
+        TWICE(threads_are_modest),
+        TWICE(which_listener),
+        TWICE(silence_where_it_is_due),
+        TWICE(room_for_records),
+        cmocka_unit_test(none_and_many),
         cmocka_unit_test(no_threads),
     };
     return cmocka_run_group_tests(tests, set_state, NULL);
