@@ -30,6 +30,13 @@ class Sink:
         self.process = None
 
     def start(self):
+        try:
+            return self.launch()
+        except BaseException:
+            self.close()
+            raise
+
+    def launch(self):
         command = [PROGRAM, "--log", self.log, "--count", *self.options]
         for address in self.addresses:
             command += ["--listen", address]

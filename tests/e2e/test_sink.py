@@ -140,6 +140,21 @@ class Conversation(unittest.TestCase):
         line, = self.arrived()
         self.assertEqual((line["bare_lf"], line["bare_cr"]), ("true", "true"))
 
+    def test_only_crlf_ends_a_header_line(self):
+        """A bare LF or CR begins no field and no body, wherever the text is cut."""
+        text = (b"A: b\nX-Load-Id: no\n\nX-Load-Sum: no\r\rC: d\r\nX-Load-Sum : no\r\nX-Load-Id: yes\r\n"
+                b"\r\nbody\r\n")
+        with self.sink.client() as client:
+            client.hello()
+            for cut in range(1, len(text)):
+                client.envelope("a@b.example", "c@d.example")
+                for part, last in ((text[:cut], b""), (text[cut:], b" LAST")):
+                    client.send(b"BDAT %d%s\r\n" % (len(part), last) + part)
+                    client.expect(250)
+        for line in self.arrived(len(text) - 1):
+            self.assertEqual((line["sum"], line["load_id"]), (f"{zlib.crc32(b'body' + CRLF):08x}", "yes"))
+            self.assertNotIn("load_sum", line)
+
     def test_bdat(self):
         body = bytes(range(256)) * 64 + b"\r\n.\r\nend without a line end"
         text = b"A: b\r\n\r\n" + body

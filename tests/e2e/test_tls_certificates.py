@@ -71,7 +71,8 @@ class Choice(unittest.TestCase):
                 ("rsa.example.com", "rsa-alone"),  # exact RSA before ECDSA by wildcard
                 ("p384.example.com", "p384"),
                 ("xexample.com", "first"), ("com", "first"), ("a" * 63 + ".example.com", "wild"),
-                ("1.2.3.4.example", "first")):
+                ("1.2.3.4.example", "first"),
+                (".".join(["a" * 61] * 4 + ["ab"]), "first")):  # the longest there can be
             with self.subTest(name=name):
                 self.assertEqual(self.chosen(name), title)
 

@@ -12,7 +12,7 @@ import pki
 from harness import PATIENCE_S, SLOW, Client, Gateway, message, seed, wait_until
 from tls_client import (TLS12, TLS13, SecureClient, TlsSocket, check_failures, records, reset, rest,
                         tls_context, wait_event)
-from tls_wire import WireClient
+from tls_wire import DATA, Wire, WireClient
 
 VERSIONS = (TLS13, TLS12)
 CERTIFICATE = pki.authority().issue("mx.example.org")
@@ -142,6 +142,53 @@ class Pieces(unittest.TestCase):
                         client.expect(220)
                     client.expect(250)
                     self.assertEqual(client.transfer(message()).code, 250)
+
+    def resumable(self, version):
+        """A session of the server, and the context that it belongs to."""
+        context = tls_context(version=version)
+        with SecureClient(self.gateway.at["implicit"], context, implicit=True) as client:
+            client.expect(220)
+            return client.tls.session, context
+
+    def test_resumed_in_pieces(self):
+        """A resumed handshake, where in TLS 1.2 the client's Finished is the last word and its first command may follow at
+        once: every split of that flight."""
+        for version in VERSIONS:
+            session, context = self.resumable(version)
+            at, length = 1, 2
+            while at < length:
+                with knock(self.gateway.at["starttls"], False) as client:
+                    wire = client.socket = TlsSocket(client.socket.raw, context, session=session)
+                    wire.raw.sendall(wire.begin())
+                    last = wire.answer()
+                    self.assertTrue(wire.tls.session_reused)
+                    wire.tls.write(b"EHLO client.example\r\n")
+                    octets = last + wire.outgoing.read()
+                    length = len(octets)
+                    wire.raw.sendall(octets[:at])
+                    time.sleep(0.0005)
+                    wire.raw.sendall(octets[at:])
+                    client.expect(250)
+                at += 5 if SLOW else 1
+        self.assertEqual(failures(self.gateway), [])
+
+    def test_false_start(self):
+        """RFC 7918: in TLS 1.2 a client may send text before it has seen our Finished."""
+        for together in (True, False):
+            keys = pki.place("keys")
+            context = tls_context(version=TLS12, ciphers="ECDHE-ECDSA-AES128-GCM-SHA256", keys=keys)
+            with knock(self.gateway.at["starttls"], False) as client:
+                wire = client.socket = TlsSocket(client.socket.raw, context)
+                hello = wire.begin()
+                wire.went += hello
+                wire.raw.sendall(hello)
+                last = wire.answer()
+                early = Wire(wire, keys, "ECDHE-ECDSA-AES128-GCM-SHA256", modern=False)
+                text = early.write.seal(DATA, b"EHLO client.example\r\n")
+                for octets in (last + text,) if together else (last, text):
+                    wire.raw.sendall(octets)
+                wire.handshake()
+                client.expect(250)
 
     def test_real_clients_octet_by_octet(self):
         """openssl and gnutls through a proxy that passes on one octet at a time, both ways."""
@@ -380,6 +427,11 @@ class Time(unittest.TestCase):
         server.process.terminate()
         for wire in hanging:
             records(bytes(wire.came) + rest(wire.raw))
+        try:  # who comes now is told in clear, but not where TLS begins with the first octet
+            with Client(server.at["implicit"], timeout_s=3) as late:
+                self.assertEqual(rest(late.socket), b"")
+        except ConnectionError:
+            pass
         reply = idle.reply()
         self.assertEqual((reply.code, reply.enhanced), (421, "4.3.2"))
         self.assertEqual(idle.socket.recv(1), b"", "close_notify")

@@ -242,6 +242,33 @@ class Law(unittest.TestCase):
             client.send(tail)
             self.ends(client)
 
+    def test_refusals_on_implicit(self):
+        """Who is one too many hears 421 in clear where the greeting would be in clear, and nothing elsewhere."""
+        for limit in ("limits.connections", "limits.connections_per_ip"):
+            with Gateway({limit: "1"}, certificates=self.gateway.certificates,
+                         listeners={"starttls": {}, "implicit": {"tls": "implicit"}}) as server:
+                with SecureClient(server.at["implicit"], implicit=True) as first:
+                    first.hello()
+                    with Client(server.at["starttls"]) as client:
+                        self.assertEqual(client.reply().code, 421)
+                    with Client(server.at["implicit"]) as client:
+                        self.assertEqual(rest(client.socket), b"")
+                    with self.assertRaises(OSError):
+                        SecureClient(server.at["implicit"], implicit=True)
+                    first.expect(250, "NOOP")
+
+    def test_mistakes_are_not_forgotten(self):
+        """STARTTLS is no way to get new ones."""
+        with Gateway({"limits.bad_commands": "5"}, certificates=self.gateway.certificates) as server:
+            with SecureClient(server.address) as client:
+                client.expect(220)
+                client.expect(250, "EHLO client.example")
+                for _ in range(4):
+                    client.expect(500, "XYZZY")
+                client.starttls()
+                codes = [client.command("XYZZY").code for _ in range(2)]
+                self.assertEqual(codes[-1], 421, codes)
+
     def test_tls_on_a_clear_port(self):
         """A ClientHello where a command should be: no command, the bad ones are counted, no answer in TLS."""
         client = self.connect()

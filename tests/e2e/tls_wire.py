@@ -104,14 +104,15 @@ class Direction:
 class Wire:
     """Takes the place of a TlsSocket after its handshake. Has those methods of a socket that harness.Client uses."""
 
-    def __init__(self, socket, keys):
+    def __init__(self, socket, keys, cipher=None, modern=None):
+        """`cipher` and `modern` for a handshake that is not over yet."""
         self.raw, self.came, self.went = socket.raw, socket.came, socket.went
-        cipher, version, _ = socket.tls.cipher()
-        self.modern = socket.tls.version() == "TLSv1.3"
+        cipher = cipher or socket.tls.cipher()[0]
+        self.modern = socket.tls.version() == "TLSv1.3" if modern is None else modern
         self.write, self.read = Direction(cipher, self.modern), Direction(cipher, self.modern)
         self.buffer = socket.incoming.read()
         self.seen = []  # (type, text) of all records from the server that are no text
-        assert socket.tls.pending() == 0 and version
+        assert socket.tls.pending() == 0
         with open(keys, encoding="ascii") as file:
             lines = [line.split() for line in file if not line.startswith("#")]
         client_random, server_random = bytes(socket.went[11:43]), bytes(socket.came[11:43])
