@@ -26,8 +26,8 @@ PARALLEL = 2
 FUZZ_SECONDS = int(os.environ.get("SECONDS_PER_FUZZER", "10"))
 
 # Unit tests that start threads also run under ThreadSanitizer.
-TSAN_UNITS = ["admission", "bell", "courier", "helpers", "log", "offload", "spool", "spool_threads", "staging",
-              "uring", "worker", "writer"]
+TSAN_UNITS = ["admission", "bell", "contexts", "courier", "helpers", "log", "offload", "secure", "secure_crowd",
+              "secure_records", "spool", "spool_threads", "staging", "uring", "worker", "writer"]
 
 # The tree of another BoringSSL, as for make: then what has to do with TLS also runs with that one, under
 # AddressSanitizer. Everything else is tested with Debian's all the same.

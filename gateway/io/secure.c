@@ -6,6 +6,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,12 +23,14 @@ struct secure {
     struct stream *stream;   /* NULL: it has gone while a key operation was under way */
     struct helper_job job;   /* the key operation */
     struct tls_job *key_job; /* NULL: none */
+    _Atomic bool gone;       /* nobody waits for the key operation any more: a helper looks */
     uint8_t *part;           /* block of worker->records with an unfinished record, or NULL */
     uint8_t *text;           /* opened, not yet taken by the owner */
     uint16_t part_len;
     uint16_t text_len;
     uint16_t record_rest; /* octets at the front of the input that belong to the opened record */
     uint16_t open_at;     /* where the record begins that is being collected, or RECORD_NONE */
+    int error;            /* why we have ended the stream; 0: we have not */
     bool handshaking;
     bool wants_room; /* the handshake has more to say than there was room for */
 };
@@ -61,7 +64,9 @@ void secure_free(struct worker *worker, struct stream *stream)
     secure->tls = NULL;
     secure->stream = NULL;
     if (secure->key_job == NULL)
-        free(secure); /* else the helper still has it */
+        free(secure);
+    else /* the helper still has it */
+        atomic_store_explicit(&secure->gone, true, memory_order_relaxed);
 }
 
 const struct tls *secure_tls(const struct secure *secure)
@@ -74,14 +79,30 @@ bool secure_ready(const struct secure *secure)
     return !secure->handshaking;
 }
 
+int secure_error(const struct secure *secure)
+{
+    return secure->error;
+}
+
+/* break_off ends the stream, with an alert, perhaps, that says why. The owner hears of it when the
+ * stream is gone: who counts connections must not forget one that still has its slot. */
+static void break_off(struct worker *worker, struct stream *stream, int error)
+{
+    stream->secure->error = error;
+    stream_end(worker, stream);
+}
+
 /* --- the handshake --- */
 
 static void go_on(struct worker *worker, struct stream *stream);
 
+/* run_key_job is in a helper's thread. What waits in its queue is limited by the number of
+ * connections only as long as those that have gone cost nothing. */
 static void run_key_job(struct helper_job *job)
 {
     struct secure *secure = list_entry(job, struct secure, job);
-    tls_job_run(secure->key_job);
+    if (!atomic_load_explicit(&secure->gone, memory_order_relaxed))
+        tls_job_run(secure->key_job);
 }
 
 static void key_job_done(struct helper_job *job)
@@ -127,7 +148,7 @@ static size_t shake(struct worker *worker, struct stream *stream, const uint8_t 
     do {
         uint8_t *block = stream_collecting(worker, stream);
         if (block == NULL) {
-            stream_peer_ended(worker, stream, -ENOMEM);
+            break_off(worker, stream, -ENOMEM);
             return len;
         }
         io.in = data + taken;
@@ -146,7 +167,7 @@ static size_t shake(struct worker *worker, struct stream *stream, const uint8_t 
         stream->paused = false;
         worker->options.callbacks.secured(stream, stream_owner(stream));
     } else if (status == TLS_FAILED) {
-        stream_peer_ended(worker, stream, -EPROTO);
+        break_off(worker, stream, -EPROTO);
     }
     return taken;
 }
@@ -156,7 +177,7 @@ static size_t shake(struct worker *worker, struct stream *stream, const uint8_t 
 static void go_on(struct worker *worker, struct stream *stream)
 {
     stream->paused = false;
-    (void)shake(worker, stream, NULL, 0);
+    (void)shake(worker, stream, (const uint8_t *)"", 0);
     if (stream->state != STREAM_OPEN || stream->paused)
         return;
     stream->paused = true;
@@ -251,8 +272,8 @@ static bool open_record(struct worker *worker, struct stream *stream, uint8_t *d
     switch (tls_open(secure->tls, record, record_len, &secure->text, &text_len)) {
     case TLS_TEXT: secure->text_len = (uint16_t)text_len; return true;
     case TLS_NOTHING: return true;
-    case TLS_CLOSED: stream_peer_ended(worker, stream, 0); return false;
-    case TLS_BROKEN: stream_peer_ended(worker, stream, -EPROTO); return false;
+    case TLS_CLOSED: stream_peer_ended(worker, stream); return false;
+    case TLS_BROKEN: break_off(worker, stream, -EPROTO); return false;
     }
     CHECK(false);
 }
@@ -317,6 +338,7 @@ bool secure_seal(struct stream *stream)
     size_t sealed = tls_seal(secure->tls, record, record + front,
                              (size_t)stream->collecting_len - secure->open_at - front);
     stream->collecting_len = (uint16_t)(secure->open_at + sealed);
+    CHECK(stream->collecting_len <= BLOCK_SIZE); /* secure_room has kept room for it */
     secure->open_at = RECORD_NONE;
     return sealed > 0;
 }

@@ -33,13 +33,15 @@ void secure_write(struct worker *worker, struct stream *stream, const void *data
 bool secure_seal(struct stream *stream) __attribute__((warn_unused_result));
 void secure_end(struct worker *worker, struct stream *stream);
 
+/* secure_error is why TLS has ended the stream (-EPROTO: what the peer sent; -ENOMEM), or 0. */
 const struct tls *secure_tls(const struct secure *secure);
 bool secure_ready(const struct secure *secure);
+int secure_error(const struct secure *secure);
 
 /* Of stream.c, for secure.c: the block that is collected (NULL: no memory), and that something in
- * it is to be sent; the peer's farewell, or (error < 0) the end because of what it sent. */
+ * it is to be sent; the peer's farewell. */
 uint8_t *stream_collecting(struct worker *worker, struct stream *stream);
 void stream_collected(struct worker *worker, struct stream *stream, size_t len);
-void stream_peer_ended(struct worker *worker, struct stream *stream, int error);
+void stream_peer_ended(struct worker *worker, struct stream *stream);
 
 #endif

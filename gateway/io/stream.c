@@ -142,6 +142,8 @@ static void tell_ended(struct worker *worker, struct stream *stream, int error)
     if (stream->ended_told)
         return;
     stream->ended_told = true;
+    if (stream->secure != NULL && secure_error(stream->secure) < 0)
+        error = secure_error(stream->secure); /* the first reason counts */
     worker->options.callbacks.closed(stream, owner_of(stream), error);
 }
 
@@ -160,11 +162,11 @@ static void peer_ended(struct worker *worker, struct stream *stream, int error)
     stream_end(worker, stream);
 }
 
-void stream_peer_ended(struct worker *worker, struct stream *stream, int error)
+void stream_peer_ended(struct worker *worker, struct stream *stream)
 {
-    stream->ended |= error == 0;
-    tell_ended(worker, stream, error);
-    stream_end(worker, stream); /* with an alert, perhaps, that says why */
+    stream->ended = true;
+    tell_ended(worker, stream, 0);
+    stream_end(worker, stream);
 }
 
 static void received(struct worker *worker, struct stream *stream, uint16_t buffer, uint32_t len)
@@ -297,8 +299,8 @@ void stream_collected(struct worker *worker, struct stream *stream, size_t len)
 
 bool stream_write(struct worker *worker, struct stream *stream, const void *data, size_t len)
 {
-    if (stream_room(worker, stream) < len)
-        return false;
+    if (len == 0 || stream_room(worker, stream) < len)
+        return len == 0; /* nothing makes no record, least of all before there are keys */
     if (stream->secure != NULL) {
         secure_write(worker, stream, data, len);
         return true;

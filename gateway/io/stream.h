@@ -104,7 +104,8 @@ static inline bool stream_sending(const struct stream *stream)
 void stream_resume(struct worker *worker, struct stream *stream);
 
 /* stream_secure begins TLS as the server, after what was written so far and `last`, our last
- * octets in clear (the 220 of STARTTLS; may be empty). Until the owner hears `secured` it is given
+ * octets in clear (the 220 of STARTTLS; may be empty). An owner that calls it from `received`
+ * takes all that it was given there. Until the owner hears `secured` it is given
  * nothing and can't write (stream_room is 0). When the handshake fails, it hears `closed` with
  * -EPROTO, and stream_tls tells why. Nothing ever leads back to clear text. False: no memory;
  * nothing was written, nothing has changed. */

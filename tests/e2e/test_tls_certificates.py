@@ -12,19 +12,19 @@ import unittest
 
 import pki
 from harness import BINARY, SLOW, Gateway, message, quote, split_delivered, wait_until
-from tls_client import TLS12, TLS13, SecureClient, TlsSocket, tls_context, wait_event
+from tls_client import TLS12, TLS13, SecureClient, TlsSocket, new_source, tls_context, wait_event
 
 EX_CONFIG = 78
 BOTH = {"starttls": {"tls": "starttls"}, "implicit": {"tls": "implicit"}}
 ECDSA_ONLY, RSA_ONLY = "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256"
 
 
-def shown(address, name, ciphers=None, signatures=None):
+def shown(address, name, ciphers=None, signatures=None, source="127.0.0.1"):
     """The fingerprint of the certificate that a client of a TLS 1.2 cipher list, or of TLS 1.3, is shown."""
     if signatures:  # Python cannot choose them, openssl can
         done = subprocess.run(
             ["openssl", "s_client", "-connect", f"{address[0]}:{address[1]}", "-servername", name, "-sigalgs",
-             signatures], stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+             signatures, "-bind", source + ":0"], stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
         if done.returncode != 0:
             return None  # the handshake failed, perhaps after a certificate was shown
         found = re.search(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n", done.stdout, re.S)
@@ -95,11 +95,10 @@ class Choice(unittest.TestCase):
 
     def test_no_common_kind(self):
         """A client that cannot verify anything we have is refused with an alert, and counted as such."""
-        before = len(self.gateway.events("tls_failed"))
-        found = shown(self.gateway.at["implicit"], "exact.example.com", signatures="ECDSA+SHA512")
+        source = new_source()
+        found = shown(self.gateway.at["implicit"], "exact.example.com", signatures="ECDSA+SHA512", source=source)
         self.assertIsNone(found)
-        failed = wait_until(lambda: self.gateway.events("tls_failed")[before:], "tls_failed")
-        self.assertEqual(failed[0]["reason"], "cipher")
+        self.assertEqual(wait_event(self.gateway, source, "tls_failed")["reason"], "cipher")
 
     def test_verified(self):
         """A client that verifies is content with chain and name; of an intermediate authority, too."""
@@ -116,12 +115,13 @@ class Choice(unittest.TestCase):
             client.hello()
 
     def test_alert_of_the_client_is_logged(self):
-        before = len(self.gateway.events("tls_failed"))
+        source = new_source()
         with self.assertRaises(ssl.SSLError):
-            SecureClient(self.gateway.at["implicit"], tls_context(pki.authority("other").path), implicit=True)
-        failed = wait_until(lambda: self.gateway.events("tls_failed")[before:], "tls_failed")
-        self.assertEqual(failed[0]["reason"], "alert")
-        self.assertRegex(failed[0]["text"].lower().replace("_", " "), "unknown ca")
+            SecureClient(self.gateway.at["implicit"], tls_context(pki.authority("other").path), implicit=True,
+                         source=source)
+        failed = wait_event(self.gateway, source, "tls_failed")
+        self.assertEqual(failed["reason"], "alert")
+        self.assertRegex(failed["text"].lower().replace("_", " "), "unknown ca")
 
 
 class Bad(unittest.TestCase):
@@ -414,7 +414,7 @@ class Clients(unittest.TestCase):
             self.assertEqual(reply.code, 250)
             client.quit()
         (_, received, _), = map(split_delivered, self.gateway.wait_messages(user, 1))
-        return received, wait_event(self.gateway, client.port, "tls")
+        return received, wait_event(self.gateway, client.source, "tls")
 
     def test_verified(self):
         for number, (key, version) in enumerate((("ecdsa", TLS13), ("ecdsa", TLS12), ("rsa2048", TLS13),
@@ -454,14 +454,12 @@ class Clients(unittest.TestCase):
                 ("signed by a leaf", self.forged())):
             for version in (TLS12, TLS13):
                 with self.subTest(what, version=version):
-                    before = len(self.gateway.events("tls_failed"))
-                    with self.assertRaises((OSError, EOFError)):
-                        context = tls_context(version=version, certificate=certificate)
-                        with SecureClient(self.gateway.at["ask"], context) as client:
+                    context = tls_context(version=version, certificate=certificate)
+                    with SecureClient(self.gateway.at["ask"], context) as client:
+                        with self.assertRaises((OSError, EOFError)):
                             client.hello()
-                    failed = wait_until(lambda: self.gateway.events("tls_failed")[before:],  # pylint: disable=W0640
-                                        "tls_failed")
-                    self.assertEqual(failed[0]["reason"], "certificate", failed)
+                    failed = wait_event(self.gateway, client.source, "tls_failed")
+                    self.assertEqual(failed["reason"], "certificate", failed)
 
     def forged(self):
         """Issued with a certificate that is no authority's."""

@@ -10,7 +10,7 @@ import unittest
 
 import pki
 from harness import PATIENCE_S, SLOW, Client, Gateway, message, seed, wait_until
-from tls_client import (TLS12, TLS13, SecureClient, TlsSocket, check_failures, records, reset, rest,
+from tls_client import (TLS12, TLS13, SecureClient, TlsSocket, check_failures, new_source, records, reset, rest,
                         tls_context, wait_event)
 from tls_wire import DATA, Wire, WireClient
 
@@ -29,11 +29,12 @@ def gateway(test, settings=None, certificates=None, listeners=None):
 
 def knock(address, implicit, version=TLS13):
     """A connection on which the server waits for a ClientHello, not yet sent."""
-    client = Client(address)
+    source = new_source()
+    client = Client(address, source=source)
+    client.source = source
     if not implicit:
         client.hello()
         client.expect(220, "STARTTLS")
-    client.port = client.socket.getsockname()[1]
     client.socket = TlsSocket(client.socket, tls_context(version=version))
     return client
 
@@ -296,7 +297,7 @@ class Torn(unittest.TestCase):
 
     def test_every_step(self):
         chance = random.Random(self.seed)
-        wrong, ports = list(self.GARBAGE) + ["random", "end", "reset", "half"], {}
+        wrong, sources = list(self.GARBAGE) + ["random", "end", "reset", "half"], {}
         for number, step in enumerate(step for step in range(7) for _ in (0, 1)):
             listener = ("starttls", "implicit")[number % 2]
             for count, what in enumerate(wrong):
@@ -306,7 +307,7 @@ class Torn(unittest.TestCase):
                 with self.subTest(step=step, listener=listener, what=what, version=version.name):
                     client = self.reach(step, listener, version)
                     raw = client.socket.raw
-                    ports[raw.getsockname()[1]] = (step, listener, what, version.name)
+                    sources[client.source] = (step, listener, what, version.name)
                     if what == "reset":
                         reset(raw)
                         continue
@@ -321,9 +322,9 @@ class Torn(unittest.TestCase):
                     else:
                         raw.sendall(self.GARBAGE.get(what) or b"\x80" + chance.randbytes(2000))
                     self.check_end(client)
-        self.judge(ports)
+        self.judge(sources)
 
-    def judge(self, ports):
+    def judge(self, sources):
         """The server lives, no mail was kept, and each failure stands in the log once."""
         with SecureClient(self.gateway.at["starttls"]) as client:
             client.hello()
@@ -332,7 +333,7 @@ class Torn(unittest.TestCase):
         self.assertIn(b"Subject: good", found[0])
 
         check_failures(self.gateway, {
-            port: about for port, about in ports.items()
+            source: about for source, about in sources.items()
             if about[0] < 4 or about[2] not in ("end", "reset", "half")})
         wait_until(lambda: self.gateway.events("message"), "event=message")
         self.assertEqual(len(self.gateway.events("message")), 1)
@@ -362,7 +363,7 @@ class Torn(unittest.TestCase):
         with client:
             raw = client.socket.raw
             raw.sendall(b"\x16\3\1\x10\0\x01\xff\xff\xff\3\3" + bytes(4090))
-            self.assertEqual(wait_event(self.gateway, client.port, "tls_failed")["reason"], "protocol")
+            self.assertEqual(wait_event(self.gateway, client.source, "tls_failed")["reason"], "protocol")
             records(rest(raw))
 
 

@@ -7,7 +7,7 @@ import unittest
 
 import pki
 from harness import Client, Gateway, message, split_delivered
-from tls_client import (TLS12, TLS13, SecureClient, TlsSocket, records, rest, tls_context,
+from tls_client import (TLS12, TLS13, SecureClient, TlsSocket, new_source, records, rest, tls_context,
                         wait_event)
 
 
@@ -26,7 +26,9 @@ class Law(unittest.TestCase):
         cls.gateway.stop()
 
     def connect(self, listener="starttls"):
-        client = Client(self.gateway.at[listener])
+        source = new_source()
+        client = Client(self.gateway.at[listener], source=source)
+        client.source = source
         self.addCleanup(client.close)
         client.expect(220)
         return client
@@ -212,10 +214,9 @@ class Law(unittest.TestCase):
                 client = self.connect()
                 client.expect(250, "EHLO client.example")
                 client.expect(220, "STARTTLS")
-                port = client.socket.getsockname()[1]
                 client.send(tail)
                 self.ends(client)
-                failed = wait_event(self.gateway, port, "tls_failed")
+                failed = wait_event(self.gateway, client.source, "tls_failed")
                 self.assertLessEqual({"session", "reason", "text"}, set(failed))
                 if tail[0] not in (0x14, 0x15, 0x17, 0x80):
                     self.assertEqual(failed["reason"], "not_tls", failed)
@@ -247,14 +248,14 @@ class Law(unittest.TestCase):
         for limit in ("limits.connections", "limits.connections_per_ip"):
             with Gateway({limit: "1"}, certificates=self.gateway.certificates,
                          listeners={"starttls": {}, "implicit": {"tls": "implicit"}}) as server:
-                with SecureClient(server.at["implicit"], implicit=True) as first:
+                with SecureClient(server.at["implicit"], implicit=True, source="127.0.0.1") as first:
                     first.hello()
                     with Client(server.at["starttls"]) as client:
                         self.assertEqual(client.reply().code, 421)
                     with Client(server.at["implicit"]) as client:
                         self.assertEqual(rest(client.socket), b"")
                     with self.assertRaises(OSError):
-                        SecureClient(server.at["implicit"], implicit=True)
+                        SecureClient(server.at["implicit"], implicit=True, source="127.0.0.1")
                     first.expect(250, "NOOP")
 
     def test_mistakes_are_not_forgotten(self):
@@ -371,7 +372,7 @@ class Law(unittest.TestCase):
                     self.assertIn(f"using {name} with cipher {spoken}".encode(), received)
                     self.assertRegex(received, rb"\swith ESMTPS\s")
                     self.assertLessEqual(max(map(len, received.split(b"\r\n"))), 78 + 20)
-                    line = wait_event(self.gateway, client.port, "tls")
+                    line = wait_event(self.gateway, client.source, "tls")
                     self.assertEqual((line["version"], line["cipher"]), (name, spoken))
                     self.assertEqual(line["sni"], "mx.example.org")
                     self.assertIn(line["group"], ("X25519", "X25519MLKEM768", "P-256"))

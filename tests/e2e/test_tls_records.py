@@ -36,7 +36,7 @@ class Records(unittest.TestCase):
         cls.gateway.stop()
 
     def setUp(self):
-        self.failed, self.orderly = {}, {}  # ports -> what was done
+        self.failed, self.orderly = {}, {}  # sources -> what was done
 
     def tearDown(self):
         check_failures(self.gateway, self.failed, self.orderly)
@@ -78,7 +78,7 @@ class Records(unittest.TestCase):
         client.expect(221, "QUIT")
         self.assertEqual(client.wire.last_alert(), CLOSE_NOTIFY)
         self.arrived(user, text)
-        return client.port
+        return client.source
 
     def test_every_size(self):
         """1, 2, 3 ... octets a record, and the largest ones."""
@@ -182,14 +182,14 @@ class Records(unittest.TestCase):
         """Every cipher of TLS 1.2, with both kinds of certificate, in both directions."""
         for number, (cipher, name) in enumerate(CIPHERS_12.items()):
             with self.subTest(cipher):
-                port = self.send_sizes(f"cipher{number}", cipher, [16384, 1, 5000])
-                self.assertEqual(wait_event(self.gateway, port, "tls")["cipher"], name)
+                source = self.send_sizes(f"cipher{number}", cipher, [16384, 1, 5000])
+                self.assertEqual(wait_event(self.gateway, source, "tls")["cipher"], name)
 
     # --- what may not come -----------------------------------------------------------------------
 
     def refused(self, client, *alerts):
         """The connection ends with one of the alerts, and the log says so once."""
-        self.failed[client.port] = self.id()
+        self.failed[client.source] = self.id()
         self.assertIn(client.wire.last_alert(), alerts)
 
     def test_too_long(self):
@@ -407,7 +407,7 @@ class Records(unittest.TestCase):
                             client.send(b"BDAT 17\r\nSubject: torn\r\n\r\n")
                             client.expect(250)
                         told = self.failed if self.finish(client, how) else self.orderly
-                        told[client.port] = (about, place, how)
+                        told[client.source] = (about, place, how)
         with SecureClient(self.gateway.at["starttls"], tls_context()) as client:
             client.hello()
             client.transfer(message("whole"), recipients=["torn@example.org"])

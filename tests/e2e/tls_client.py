@@ -1,5 +1,6 @@
 """A client that speaks TLS, for the tests: harness.Client with Python's ssl between it and the socket. What goes over
 the wire passes through our hands: it can be cut, kept, recorded. tls_wire.py goes further down, to single records."""
+import itertools
 import os
 import re
 import select
@@ -161,12 +162,18 @@ def reset(sock):
     sock.close()
 
 
+def new_source(count=itertools.count(256)):
+    """An address of 127.0.0.0/8 that no client of this test has had, by which its session is found in the log."""
+    number = next(count)
+    return f"127.{number >> 16 & 127}.{number >> 8 & 255}.{number & 255}"
+
+
 class SecureClient(Client):
     """harness.Client over TLS: by STARTTLS at hello(), or from the first octet."""
 
     def __init__(self, address, context=None, implicit=False, name=NAME, session=None, **options):
-        super().__init__(address, **options)
-        self.port = self.socket.getsockname()[1]
+        self.source = options.pop("source", None) or new_source()
+        super().__init__(address, source=self.source, **options)
         self.context, self.name, self.session = context or tls_context(), name, session
         self.implicit = implicit
         if implicit:
@@ -209,46 +216,39 @@ class SecureClient(Client):
         self.close()
 
 
-def events_of(gateway, port):
-    """All log lines of the session that came from a port, once it has been logged."""
-    def session():
-        return [line["session"] for line in gateway.events("connect") if line["port"] == str(port)]
-
-    name = wait_until(session, f"event=connect of port {port}")[-1]
-    return [line for line in gateway.log_lines() if line.get("session") == name]
-
-
-def wait_event(gateway, port, name):
-    """The one line with this event of the session that came from a port."""
+def wait_event(gateway, source, name):
+    """The one line with this event of the session that came from an address (new_source)."""
     def lines():
-        return [line for line in events_of(gateway, port) if line["event"] == name]
+        found = gateway.log_lines()
+        session = [line["session"] for line in found if line["event"] == "connect" and line["client"] == source]
+        return [line for line in found if line["event"] == name and line["session"] in session]
 
-    found = wait_until(lines, f"event={name} of port {port}")
+    found = wait_until(lines, f"event={name} of {source}")
     if len(found) != 1:
         raise AssertionError(f"told {len(found)} times: {found}")
     return found[0]
 
 
 def check_failures(gateway, failed, orderly=()):
-    """event=tls_failed stands in the log exactly once for each port of `failed` {port: what was done}, and for none of
-    `orderly`."""
-    def lines_of():
+    """event=tls_failed stands in the log exactly once for each source of `failed` {source: what was done}, and for none
+    of `orderly`."""
+    def counter():
         lines = gateway.log_lines()
-        names = {line["port"]: line["session"] for line in lines if line["event"] == "connect"}
+        names = {line["client"]: line["session"] for line in lines if line["event"] == "connect"}
         told = [line["session"] for line in lines if line["event"] == "tls_failed"]
-        return lambda port: told.count(names.get(str(port), "none"))
+        return lambda source: told.count(names.get(source, "none"))
 
     def all_told():
-        count = lines_of()
-        return all(count(port) for port in failed)
+        count = counter()
+        return all(count(source) for source in failed)
 
     try:
         wait_until(all_told, "tls_failed", step_s=0.1, timeout_s=10)
     except AssertionError:
         pass
-    count = lines_of()
-    wrong = [(about, count(port)) for port, about in failed.items() if count(port) != 1]
-    wrong += [(about, count(port)) for port, about in dict(orderly).items() if count(port)]
+    count = counter()
+    wrong = [(about, count(source)) for source, about in failed.items() if count(source) != 1]
+    wrong += [(about, count(source)) for source, about in dict(orderly).items() if count(source)]
     if wrong:
         raise AssertionError(f"event=tls_failed so many times: {wrong}")
 

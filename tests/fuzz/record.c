@@ -24,6 +24,8 @@ struct input {
 struct parcel {
     uint8_t data[RECORD_ROOM];
     size_t len;
+    uint8_t sealed[RECORD_ROOM]; /* as it was before it was damaged */
+    size_t sealed_len;
     uint64_t number; /* it is the peer's so manieth; 0: not authentic */
     bool valid;      /* its inside is well-formed */
     uint8_t type;    /* what is inside */
@@ -123,10 +125,18 @@ static enum tls_opened want_handshake(struct play *play, const uint8_t *text, si
     return TLS_NOTHING;
 }
 
+/* Is it the record that comes next, and undamaged? */
+static bool is_next(const struct play *play)
+{
+    const struct parcel *parcel = &play->parcel;
+    return parcel->number == play->opened + 1 && parcel->len == parcel->sealed_len &&
+           memcmp(parcel->data, parcel->sealed, parcel->len) == 0;
+}
+
 static enum tls_opened want(struct play *play)
 {
     const struct parcel *parcel = &play->parcel;
-    if (play->over || parcel->number != play->opened + 1 || !parcel->valid)
+    if (play->over || !is_next(play) || !parcel->valid)
         return TLS_BROKEN;
     if (parcel->type == RECORD_ALERT) {
         enum tls_opened wanted = want_alert(play, parcel->text, parcel->text_len);
@@ -191,7 +201,8 @@ static void seal(struct play *play, uint8_t outer, uint8_t type, struct input te
     if (sealed_len > TLS_RECORD_MAX)
         sealed_len = TLS_RECORD_MAX + 1, parcel->valid = false;
     memcpy(parcel->data, sealed, sealed_len);
-    parcel->len = sealed_len;
+    memcpy(parcel->sealed, sealed, sealed_len);
+    parcel->len = parcel->sealed_len = sealed_len;
     play->sealed++;
     parcel->number = play->astray ? 0 : play->sealed;
     if (modern && is_update(play))
@@ -230,7 +241,6 @@ static void damage(struct play *play, struct input *input)
     if (parcel->len == 0 || bits == 0)
         return;
     parcel->data[at % parcel->len] ^= bits;
-    parcel->number = 0;
 }
 
 static void cut(struct play *play, struct input *input)
@@ -241,7 +251,6 @@ static void cut(struct play *play, struct input *input)
         return;
     parcel->len = len;
     forge_set_length(parcel->data, len);
-    parcel->number = 0;
 }
 
 /* --- what we do --- */

@@ -26,7 +26,9 @@ struct guest {
     struct echo *echo;
     bool parked;
     bool flooding;
-    bool gone; /* closed was called: nothing may be called afterwards */
+    bool shy;     /* paused until some turn's end */
+    bool secured; /* the handshake is done */
+    bool gone;    /* closed was called: nothing may be called afterwards */
     uint64_t marker;
 };
 
@@ -36,14 +38,29 @@ static void check_alive(struct guest *guest)
         atomic_fetch_add(&guest->echo->counts.late_callbacks, 1);
 }
 
+static void begin_tls(struct stream *stream, struct guest *guest, const char *last)
+{
+    struct worker *worker = &guest->echo->worker;
+    const struct echo_options *options = &guest->echo->options;
+    if (!stream_secure(worker, stream, options->tls, last, strlen(last))) {
+        stream_abort(worker, stream);
+        return;
+    }
+    CHECK(stream_room(worker, stream) == 0 && !stream_write(worker, stream, "x", 1));
+    CHECK(stream_write(worker, stream, "", 0)); /* which is no record */
+    if (options->shake_ms_max > 0)
+        stream_set_deadline(worker, stream, worker->now_us + options->shake_ms_max * 1000);
+}
+
 static void opened(struct worker *worker, struct stream *stream, void *owner)
 {
     struct guest *guest = owner;
     CHECK(guest->echo == NULL && guest->marker == 0); /* zeroed */
-    (void)stream;
     guest->echo = worker->options.user;
     guest->marker = 0x6775657374;
     atomic_fetch_add(&guest->echo->counts.opened, 1);
+    if (guest->echo->options.tls_first)
+        begin_tls(stream, guest, "");
 }
 
 static size_t flood(struct worker *worker, struct stream *stream)
@@ -74,8 +91,30 @@ static bool obey(struct guest *guest, struct stream *stream, uint8_t command)
         stream_set_deadline(worker, stream, worker->now_us + ECHO_DEADLINE_MS * 1000);
         return true;
     case 'f': guest->flooding = true; return true;
+    case 's':
+        if (guest->echo->options.tls == NULL || stream_tls(stream) != NULL)
+            return false;
+        begin_tls(stream, guest, "go\n");
+        return true;
     default: return false;
     }
+}
+
+static uint32_t draw(struct echo *echo)
+{
+    echo->options.shy = echo->options.shy * 1664525 + 1013904223;
+    return echo->options.shy >> 16;
+}
+
+/* be_shy decides how many of `len` octets are taken before the next pause. */
+static size_t be_shy(struct guest *guest, size_t len)
+{
+    struct echo *echo = guest->echo;
+    if (draw(echo) % 2 == 0)
+        return len;
+    echo->shy_count += !guest->shy;
+    guest->shy = true;
+    return draw(echo) % (len + 1);
 }
 
 static size_t received(struct stream *stream, void *owner, const uint8_t *data, size_t len)
@@ -83,7 +122,11 @@ static size_t received(struct stream *stream, void *owner, const uint8_t *data, 
     struct guest *guest = owner;
     struct worker *worker = &guest->echo->worker;
     check_alive(guest);
+    if (stream_tls(stream) != NULL && !guest->secured)
+        atomic_fetch_add(&guest->echo->counts.late_callbacks, 1);
     size_t taken = 0;
+    if (guest->echo->options.shy != 0)
+        len = be_shy(guest, len);
     while (taken < len && stream->state == STREAM_OPEN && !stream->paused) {
         if (guest->flooding)
             return flood(worker, stream);
@@ -91,11 +134,16 @@ static size_t received(struct stream *stream, void *owner, const uint8_t *data, 
             taken++;
             continue;
         }
-        if (stream_room(worker, stream) < 8)
+        if (stream_room(worker, stream) < 8) {
+            if (!stream_sending(stream)) /* no memory, and nothing that would end */
+                stream_abort(worker, stream);
             return taken; /* paused; writable comes */
+        }
         CHECK(stream_write(worker, stream, data + taken, 1));
         taken++;
     }
+    if (guest->shy && stream->state == STREAM_OPEN)
+        stream_pause(stream);
     return taken;
 }
 
@@ -103,8 +151,21 @@ static void writable(struct stream *stream, void *owner)
 {
     struct guest *guest = owner;
     check_alive(guest);
-    if (!guest->parked)
+    if (!guest->parked && !guest->shy)
         stream_resume(&guest->echo->worker, stream);
+}
+
+static void secured(struct stream *stream, void *owner)
+{
+    struct guest *guest = owner;
+    check_alive(guest);
+    if (guest->secured || !stream_is_secure(stream))
+        atomic_fetch_add(&guest->echo->counts.late_callbacks, 1);
+    guest->secured = true;
+    atomic_fetch_add(&guest->echo->counts.secured, 1);
+    stream_set_deadline(&guest->echo->worker, stream, 0);
+    if (guest->echo->options.when_secured != 0)
+        (void)obey(guest, stream, (uint8_t)guest->echo->options.when_secured);
 }
 
 static void timed_out(struct stream *stream, void *owner)
@@ -122,6 +183,10 @@ static void closed(struct stream *stream, void *owner, int error)
     (void)stream;
     check_alive(guest);
     guest->gone = true;
+    guest->echo->shy_count -= guest->shy;
+    guest->shy = false;
+    if (error == -EPROTO)
+        atomic_fetch_add(&guest->echo->counts.insecure, 1);
     if (guest->parked)
         atomic_fetch_sub(&guest->echo->counts.paused, 1);
     atomic_store(&guest->echo->counts.last_error, error);
@@ -155,6 +220,8 @@ static void look(struct echo *echo)
     atomic_store(&echo->counts.given, buffers->given + buffers->home_count);
     atomic_store(&echo->counts.starvations, echo->worker.starvations);
     atomic_store(&echo->counts.turns, echo->worker.turns);
+    atomic_store(&echo->counts.slots, echo->worker.slots.used);
+    atomic_store(&echo->counts.jobs, echo->worker.jobs_out);
 }
 
 static void for_each_stream(struct echo *echo, void (*act)(struct echo *, struct stream *))
@@ -174,7 +241,8 @@ static void resume_one(struct echo *echo, struct stream *stream)
         return;
     guest->parked = false;
     atomic_fetch_sub(&echo->counts.paused, 1);
-    stream_resume(&echo->worker, stream);
+    if (!guest->shy)
+        stream_resume(&echo->worker, stream);
 }
 
 static void abort_one(struct echo *echo, struct stream *stream)
@@ -205,10 +273,59 @@ static void nothing(void *user)
     (void)user;
 }
 
+static void encourage(struct echo *echo, struct stream *stream)
+{
+    struct guest *guest = stream_owner(stream);
+    if (!guest->shy || draw(echo) % 2 == 0)
+        return;
+    guest->shy = false;
+    echo->shy_count--;
+    if (!guest->parked)
+        stream_resume(&echo->worker, stream);
+}
+
+static void turn_end(void *user)
+{
+    struct echo *echo = user;
+    if (echo->shy_count > 0)
+        for_each_stream(echo, encourage);
+}
+
 static bool may_sleep(void *user)
 {
-    (void)user;
-    return true;
+    struct echo *echo = user;
+    return echo->shy_count == 0;
+}
+
+/* A job that keeps a helper busy: one for each thread that helpers_new(1) makes. */
+struct busy_job {
+    struct helper_job job;
+    const _Atomic bool *busy;
+};
+
+static void stay_busy(struct helper_job *job)
+{
+    const struct busy_job *busy_job = list_entry(job, struct busy_job, job);
+    while (atomic_load(busy_job->busy))
+        usleep(500);
+}
+
+static void free_busy(struct helper_job *job)
+{
+    free(list_entry(job, struct busy_job, job));
+}
+
+static void keep_busy(struct echo *echo)
+{
+    for (int i = 0; i < 2 && echo->options.busy != NULL; i++) {
+        struct busy_job *busy_job = malloc(sizeof(*busy_job));
+        CHECK(busy_job != NULL);
+        *busy_job = (struct busy_job){
+            {stay_busy, free_busy, &echo->worker, NULL},
+            echo->options.busy
+        };
+        helpers_submit(echo->options.helpers, &busy_job->job);
+    }
 }
 
 static void count_leaks(struct echo *echo)
@@ -216,18 +333,21 @@ static void count_leaks(struct echo *echo)
     const struct worker *worker = &echo->worker;
     const struct echo_counts *counts = &echo->counts;
     bool home = uring_in_kernel(worker->ring) == 0 && worker->slots.used == 0 &&
-                worker->blocks.used == 0 &&
+                worker->blocks.used == 0 && worker->records.used == 0 && worker->jobs_out == 0 &&
+                echo->shy_count == 0 &&
                 worker->buffers.given + worker->buffers.home_count == worker->buffers.count &&
                 list_empty(&worker->streams) && list_empty(&worker->dirty) &&
                 list_empty(&worker->starved) && counts->opened == counts->closed &&
                 counts->late_callbacks == 0 && echo->result == 0;
     if (!home)
         snprintf(echo->leaks, sizeof(echo->leaks),
-                 "result %d, in kernel %u, slots %u, blocks %u, buffers %u of %u, opened %u, "
+                 "result %d, in kernel %u, slots %u, blocks %u, records %u, jobs %u, buffers %u of "
+                 "%u, opened %u, "
                  "closed %u, late callbacks %u, starved %d",
                  echo->result, uring_in_kernel(worker->ring), worker->slots.used,
-                 worker->blocks.used, worker->buffers.given + worker->buffers.home_count,
-                 worker->buffers.count, counts->opened, counts->closed, counts->late_callbacks,
+                 worker->blocks.used, worker->records.used, worker->jobs_out,
+                 worker->buffers.given + worker->buffers.home_count, worker->buffers.count,
+                 counts->opened, counts->closed, counts->late_callbacks,
                  !list_empty(&worker->starved));
 }
 
@@ -247,16 +367,21 @@ static void *serve(void *argument)
         .callbacks = {.opened = opened,
                       .received = received,
                       .writable = writable,
+                      .secured = secured,
                       .timed_out = timed_out,
-                      .closed = closed                                    },
-        .hooks = {accepted,         nothing, may_sleep, nothing, noted},
+                      .closed = closed},
+        .hooks = {accepted,                turn_end,           may_sleep, nothing, noted},
         .user = echo,
+        .helpers = echo->options.helpers,
     };
-    options.blocks_max = options.streams_max * 2;
+    options.blocks_max =
+        echo->options.blocks_max != 0 ? echo->options.blocks_max : options.streams_max * 2;
+    options.records_max = echo->options.tls != NULL ? options.streams_max : 0;
     int error = worker_init(&echo->worker, &options, &what);
     atomic_store(&echo->ready, error < 0 ? error : 1);
     if (error < 0)
         return NULL;
+    keep_busy(echo);
     echo->result = worker_run(&echo->worker);
     count_leaks(echo);
     worker_cleanup(&echo->worker);

@@ -4,6 +4,7 @@
  *     q  says "bye\n" and ends in order        a  aborts
  *     p  pauses until echo_resume              d  sets a deadline of ECHO_DEADLINE_MS
  *     f  sends for ever, as fast as the peer reads
+ *     s  says "go\n" and begins TLS, if it has a context
  *
  * When it has ended, everything it took must have come home: echo_stop tells. */
 #ifndef TESTS_SUPPORT_ECHO_H
@@ -17,17 +18,28 @@ enum { ECHO_DEADLINE_MS = 400 };
 
 struct echo_options {
     bool baseline;
-    uint32_t streams_max;  /* 0: 2048 */
-    uint32_t buffer_count; /* 0: 64 */
-    uint32_t buffer_size;  /* 0: 4096 */
-    bool plain;            /* no octet is a command */
+    uint32_t streams_max;     /* 0: 2048 */
+    uint32_t buffer_count;    /* 0: 64 */
+    uint32_t buffer_size;     /* 0: 4096 */
+    uint32_t blocks_max;      /* 0: two for each stream */
+    bool plain;               /* no octet is a command */
+    struct tls_context *tls;  /* borrowed; NULL: no TLS */
+    bool tls_first;           /* it begins with the connection, not with a command */
+    char when_secured;        /* the command to carry out inside `secured`; 0: none */
+    uint32_t shake_ms_max;    /* deadline of a handshake; 0: none */
+    uint32_t shy;             /* takes odd parts and pauses now and then: a seed; 0: it does not */
+    struct helpers *helpers;  /* borrowed; NULL: none */
+    const _Atomic bool *busy; /* so long two helpers are kept from anything else; NULL: no */
 };
 
 /* What the server's thread tells the others. */
 struct echo_counts {
     _Atomic uint32_t opened, closed, refused, timed_out, late_callbacks;
-    _Atomic int last_error;      /* of closed */
-    _Atomic uint32_t paused;     /* streams that have parked themselves */
+    _Atomic uint32_t secured, insecure; /* handshakes done; streams closed with -EPROTO */
+    _Atomic uint32_t slots;             /* in use, at the last echo_look */
+    _Atomic uint32_t jobs;              /* with helpers, at the last echo_look */
+    _Atomic int last_error;             /* of closed */
+    _Atomic uint32_t paused;            /* streams that have parked themselves */
     _Atomic uint32_t unreceived; /* streams without a receive request, at the last echo_look */
     _Atomic uint32_t held;       /* buffers held by streams, at the last echo_look */
     _Atomic uint32_t given;      /* buffers that no stream holds, at the last echo_look */
@@ -42,6 +54,7 @@ struct echo {
     struct echo_counts counts;
     union address_any address; /* where it listens */
     int listener;
+    uint32_t shy_count; /* streams that pause because they are shy; the server's thread only */
     _Atomic int ready;
     _Atomic uint64_t pinged, ponged; /* echo_ping: asked and answered */
     int result;                      /* of worker_run */
