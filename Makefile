@@ -22,7 +22,7 @@ endif
 PACKAGES := gcc g++ libc6-dev make dpkg-dev liburing-dev libjemalloc-dev libconfuse-dev \
 	libisal-dev libjansson-dev swaks libnet-ssleay-perl
 PACKAGES_TEST := libcmocka-dev clang-14 libclang-rt-14-dev clang-format-14 python3 curl msmtp \
-	postfix
+	postfix openssl gnutls-bin testssl.sh
 ifdef BORINGSSL_SRC
 PACKAGES += cmake ninja-build
 endif
@@ -64,11 +64,12 @@ $(error BUILD=$(BUILD) is unknown: release, debug, asan or tsan)
 endif
 
 BORINGSSL := build/boringssl$(if $(BORINGSSL_SRC),-upstream)
+BORINGSSL_LINK := $(BORINGSSL)/link
 CFLAGS_ALL = -std=c17 -g -D_GNU_SOURCE -DRINGMX_VERSION='"$(VERSION)"' -I. \
 	-isystem $(BORINGSSL)/include -pthread $(FLAVOUR) $(WARNINGS) $(CFLAGS)
 LDFLAGS_ALL = -pthread $(FLAVOUR) -Wl,-z,relro,-z,now $(LDFLAGS)
 # The file says how to link the BoringSSL that tls/boringssl.sh found or built.
-LIBRARIES = -luring -lconfuse -lisal @$(BORINGSSL)/link $(MALLOC)
+LIBRARIES = -luring -lconfuse -lisal @$(BORINGSSL_LINK) $(MALLOC)
 
 # Code of one instruction set has a file of its own; scan.c chooses among them when it runs.
 X86_64 := parser/scan_sse2.c parser/scan_avx2.c parser/scan_avx512.c
@@ -155,7 +156,13 @@ $(UNIT_TESTS): %: %.o $(SUPPORT) $(LIBRARY)
 
 $(FUZZERS): %: %.o $(SUPPORT) $(LIBRARY)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(LIBRARIES)
+	$(Q)$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(LIBRARIES) -lcmocka
+
+# Handshakes are fuzzed with BoringSSL's TLS in its fuzzer mode (docs/testing.md).
+ifeq ($(BUILD)$(BORINGSSL_SRC),fuzz)
+$(OUT)/tests/fuzz/tls: BORINGSSL_LINK := build/boringssl-fuzz/link
+$(OUT)/tests/fuzz/tls: | build/boringssl-fuzz/link
+endif
 
 -include $(patsubst %.o,%.d,$(OBJECTS) $(PROGRAM_OBJECTS) $(SUPPORT)) \
 	$(UNIT_TESTS:%=%.d) $(FUZZERS:%=%.d)
@@ -191,6 +198,9 @@ deps-test:
 
 $(BORINGSSL)/link: tls/boringssl.sh
 	@JOBS="$(JOBS)" tls/boringssl.sh $(BORINGSSL) "$(BORINGSSL_SRC)"
+
+build/boringssl-fuzz/link: tls/boringssl.sh | build/boringssl/link
+	@JOBS="$(JOBS)" tls/boringssl.sh build/boringssl-fuzz '' build/boringssl
 
 # --- What people type. ----------------------------------------------------------------------------
 

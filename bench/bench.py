@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 
+import encrypted
 import peers
 
 ROOT = os.path.dirname(peers.HERE)
@@ -26,6 +27,7 @@ LOAD = os.path.join(peers.BUILD, "ringmx-load")
 RESULTS = os.path.join(peers.HERE, "results", "results.json")
 SERVER_CPU, LOAD_CPU = 0, 1
 SERVERS = [peers.Ringmx, peers.NullMemory, peers.NullDirect, peers.NullFdatasync, peers.SmtpSink, peers.Postfix]
+CLEAR = tuple(kind.name for kind in SERVERS)
 IDLE_FEW = 2_000
 IDLE_CONNECTIONS = 10_000
 
@@ -38,6 +40,8 @@ class Scenario:
     connections: int
     quick: bool = False
     seconds: float = 3.0
+    servers: tuple = CLEAR
+    against: str = ""  # the scenario in clear that it is compared with
 
 
 SCENARIOS = [
@@ -51,6 +55,8 @@ SCENARIOS = [
     Scenario("k64", "64 KiB, pipelined, 100 connections", "--size 65536", 100),
     Scenario("m10", "10 MB, pipelined, 10 connections", "--size 10000000", 10, quick=True),
 ]
+SCENARIOS += [Scenario(name, title, arguments, connections, quick, servers=servers, against=against)
+              for name, title, arguments, connections, servers, against, quick in encrypted.SCENARIOS]
 
 # What the project wants to reach: title, scenario, what is compared, with whom, how, limit.
 GOALS = [
@@ -67,7 +73,8 @@ GOALS = [
 
 def run_load(server, scenario, seconds, warm_up):
     """One run; returns its figures, or None when any transaction failed."""
-    command = [LOAD, "--port", str(server.port), "--cpu", str(LOAD_CPU), "--json", "--marks", "--spin",
+    port = server.port_for(scenario.arguments)
+    command = [LOAD, "--port", str(port), "--cpu", str(LOAD_CPU), "--json", "--marks", "--spin",
                "--connections", str(scenario.connections), "--seconds", str(seconds),
                "--warm-up", str(warm_up), *scenario.arguments.split()]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as load:
@@ -82,7 +89,9 @@ def run_load(server, scenario, seconds, warm_up):
         print(f"  {server.name}, {scenario.title}: failed: {'; '.join(errors[:3])} {report['codes']}", file=sys.stderr)
         return None
     spent = cpu["end"] - cpu["start"]
-    return {
+    found = {what: most_used(report["tls"][f"{what}s"]) for what in ("version", "cipher", "group")
+             } if "tls" in report else {}
+    return found, {
         "per_second": report["messages_per_second"],
         "per_cpu": report["counted"] / spent if spent > 0 else 0.0,
         "server_cpu": spent / report["seconds"],
@@ -98,10 +107,15 @@ def run_load(server, scenario, seconds, warm_up):
     }
 
 
+def most_used(counts):
+    return max(counts, key=counts.get, default="")
+
+
 def resident_with_idle(server, count):
     """The server's resident bytes while `count` connections wait; None when they could not all be opened."""
-    command = [LOAD, "--port", str(server.port), "--cpu", str(LOAD_CPU), "--json", "--marks", "--many-sources",
-               "--connections", "0", "--idle", str(count), "--seconds", "1"]
+    tls = encrypted.IMPLICIT if server.implicit_port else ""
+    command = [LOAD, "--port", str(server.port_for(tls)), "--cpu", str(LOAD_CPU), "--json", "--marks", "--many-sources",
+               "--connections", "0", "--idle", str(count), "--seconds", "1", *tls.split()]
     during = None
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as load:
         for line in load.stderr:
@@ -131,7 +145,8 @@ def summary(runs):
 
 
 def run_scenario(servers, scenario, rounds, seconds, warm_up):
-    runs = {}
+    runs, agreed = {}, {}
+    servers = [server for server in servers if server.name in scenario.servers]
     for turn in range(rounds):
         order = servers if turn % 2 == 0 else servers[::-1]
         for server in order:
@@ -141,10 +156,11 @@ def run_scenario(servers, scenario, rounds, seconds, warm_up):
                 print(f"  {server.name} has died: {server.log_tail()}", file=sys.stderr)
                 runs[server.name] = None
                 continue
-            figures = run_load(server, scenario, seconds, warm_up)
+            result = run_load(server, scenario, seconds, warm_up)
             server.settle()
-            runs[server.name] = None if figures is None else runs.get(server.name, []) + [figures]
-    return {name: summary(figures) for name, figures in runs.items() if figures}
+            runs[server.name] = None if result is None else runs.get(server.name, []) + [result[1]]
+            agreed[server.name] = {"agreed": result[0]} if result and result[0] else {}
+    return {name: summary(figures) | agreed[name] for name, figures in runs.items() if figures}
 
 
 # --- What is printed. ---
@@ -156,8 +172,9 @@ def spread(figure):
     return f"{(figure['max'] - figure['min']) / 2 / figure['median'] * 100:.0f}%"
 
 
-def print_scenario(scenario, results, first):
-    base = results.get(first)
+def print_scenario(scenario, results, first, clear):
+    base = clear or results.get(first)
+    first = "clear" if clear else first
     print(f"\n{scenario.title}")
     print(f"  {'':<15} {'msg/s':>9} {'+-':>4} {'msg/CPU-s':>10} {'+-':>4} {'p50 ms':>9} {'p99 ms':>9} {'MB/s':>6} "
           f"{'CPU':>5} {'load':>5}   {first}, msg/s and msg/CPU-s")
@@ -180,7 +197,7 @@ def print_markdown(content):
     for name, results in content["scenarios"].items():
         title = titles.get(name, name)
         for server, result in results.items():
-            middle = {key: figure["median"] for key, figure in result.items()}
+            middle = {key: figure["median"] for key, figure in result.items() if key != "agreed"}
             print(f"| {title} | {server} | {middle['per_second']:,.0f} | {middle['per_cpu']:,.0f} | "
                   f"{middle['p50_us'] / 1e3:.3f} | {middle['p99_us'] / 1e3:.3f} | {middle['gigabytes'] * 1e3:,.0f} |")
             title = ""
@@ -201,16 +218,17 @@ def goal_value(results, scenario, figure, against):
     return mine / other if other else None
 
 
-def goals(results, idle):
+def goals(results, idle, alone, beside):
+    wanted = [("bytes for an idle connection", idle.get("ringmx"), "<=", 512)]
+    wanted += [(title, goal_value(results, scenario, figure, against), how, limit)
+               for title, scenario, figure, against, how, limit in GOALS]
+    wanted += encrypted.goals(results, idle, alone, beside)
     found = []
-    if "ringmx" in idle:
-        found.append({"goal": "bytes for an idle connection", "value": idle["ringmx"], "limit": "<= 512",
-                      "reached": idle["ringmx"] <= 512})
-    for title, scenario, figure, against, how, limit in GOALS:
-        value = goal_value(results, scenario, figure, against)
+    for title, value, how, limit in wanted:
         if value is not None:
             reached = value >= limit if how == ">=" else value <= limit
-            found.append({"goal": title, "value": value, "limit": f"{how} {limit:.2f}", "reached": reached})
+            digits = 0 if limit >= 100 else 2
+            found.append({"goal": title, "value": value, "limit": f"{how} {limit:.{digits}f}", "reached": reached})
     return found
 
 
@@ -279,7 +297,7 @@ def environment(directory, servers):
 
 def start_servers(names, directory):
     servers, missing = [], []
-    for kind in SERVERS:
+    for kind in SERVERS + encrypted.SERVERS:
         if names and kind.name not in names:
             continue
         server = kind(directory, SERVER_CPU)
@@ -294,12 +312,12 @@ def start_servers(names, directory):
 
 def measure(servers, scenarios, options):
     results, first = {}, servers[0].name
-    idle = {}
-    chosen = options.scenarios.split(",") if options.scenarios else [] if options.quick else ["idle"]
+    idle, beside, alone = {}, None, []
+    chosen = options.scenarios.split(",") if options.scenarios else [] if options.quick else ["idle", encrypted.BESIDE]
     if "idle" in chosen:  # first, while no server has touched its memory
         print(f"\n{IDLE_CONNECTIONS:,} idle connections: the server's own memory for each")
         for server in servers:
-            if server.most < IDLE_CONNECTIONS or isinstance(server, peers.Null):  # which gives each a page
+            if server.most < IDLE_CONNECTIONS or isinstance(server, (peers.Null, peers.RingmxRsa)):  # a page for each
                 continue
             bytes_each = run_idle(server)
             if bytes_each is not None:
@@ -308,9 +326,21 @@ def measure(servers, scenarios, options):
             server.settle()
     for scenario in scenarios:
         seconds = options.seconds or (0.8 if options.quick else scenario.seconds)
+        if scenario.name in encrypted.ALONE_BEFORE:
+            alone.append(encrypted.alone(SERVER_CPU, options.quick))
         results[scenario.name] = run_scenario(servers, scenario, options.rounds, seconds, min(1.0, seconds / 3))
-        print_scenario(scenario, results[scenario.name], first)
-    return results, idle
+        clear = results.get(scenario.against, {}).get("ringmx")
+        if results[scenario.name]:
+            print_scenario(scenario, results[scenario.name], first, clear)
+    rsa = next((server for server in servers if server.name == encrypted.RSA), None)
+    if rsa and encrypted.BESIDE in chosen:
+        beside = encrypted.run_beside(rsa, LOAD, LOAD_CPU, options.rounds, options.seconds or 3.0)
+        if beside:
+            encrypted.print_beside(beside)
+    alone = encrypted.middle_of(alone) if alone and all(alone) else None
+    if alone:
+        encrypted.print_alone(alone)
+    return results, idle, beside, alone
 
 
 def options_read():
@@ -319,7 +349,8 @@ def options_read():
     parser.add_argument("--rounds", type=int, help="runs of each server in each scenario (3; quick: 1)")
     parser.add_argument("--seconds", type=float, help="measured time of a run")
     parser.add_argument("--servers", help="only these, by name, with commas between")
-    parser.add_argument("--scenarios", help="only these: " + " ".join(["idle", *(one.name for one in SCENARIOS)]))
+    names = ["idle", encrypted.BESIDE, *(one.name for one in SCENARIOS)]
+    parser.add_argument("--scenarios", help="only these: " + " ".join(names))
     parser.add_argument("--directory", default=os.path.join(ROOT, "build"),
                         help="where the servers keep mail: on the disk to be measured (build/)")
     parser.add_argument("--json", help="write the results here, too")
@@ -364,15 +395,15 @@ def main():
             print(line)
         if not servers:
             sys.exit("bench: no server to measure")
-        results, idle = measure(servers, scenarios, options)
+        results, idle, beside, alone = measure(servers, scenarios, options)
     finally:
         for server in servers:
             server.stop()
         shutil.rmtree(directory, ignore_errors=True)
-    reached = goals(results, idle)
+    reached = goals(results, idle, alone, beside)
     print_goals(reached)
     content = {"environment": sheet, "rounds": options.rounds, "scenarios": results, "idle_bytes": idle,
-               "goals": reached}
+               "tls_alone": alone, "tls_beside": beside, "goals": reached}
     if options.json:
         write_json(options.json, content)
     if not options.quick and not options.scenarios and not options.servers:

@@ -90,12 +90,14 @@ class Server:
     name = ""
     durable = False
     most = 1_000_000
+    key_kind = None  # with TLS: "ecdsa" or "rsa"
 
     def __init__(self, directory, cpu):
         self.directory = os.path.join(directory, self.name.replace(" ", "-"))
         self.cpu = cpu
         self.process = None
         self.port = None
+        self.implicit_port = None
         self.log_path = os.path.join(self.directory, "log")
 
     def spawn(self, command):
@@ -135,8 +137,22 @@ class Server:
     def find_port(self):
         return listening_port(self.process.pid)
 
+    def port_for(self, arguments):
+        return self.implicit_port if "--tls implicit" in arguments else self.port
+
     def start(self):
         raise NotImplementedError
+
+    def make_certificate(self):
+        """A certificate that is signed by itself, as PEM files, and their paths."""
+        os.makedirs(self.directory, exist_ok=True)
+        chain, key = os.path.join(self.directory, "chain.pem"), os.path.join(self.directory, "key.pem")
+        kind = ["rsa:2048"] if self.key_kind == "rsa" else ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+        said = output(["openssl", "req", "-x509", "-nodes", "-days", "2", "-subj", "/CN=mx.bench.example", "-addext",
+                       "subjectAltName=DNS:mx.bench.example", "-keyout", key, "-out", chain, "-newkey", *kind])
+        if not os.path.exists(chain):
+            raise Unavailable(f"openssl makes no certificate: {said[-200:]}")
+        return {"chain": chain, "key": key}
 
     def version(self):
         return ""
@@ -211,6 +227,31 @@ class Ringmx(Server):
         return output([os.path.join(BUILD, "ringmx"), "--version"])
 
 
+class RingmxTls(Ringmx):
+    name = "ringmx tls"
+    key_kind = "ecdsa"
+
+    def start(self):
+        os.makedirs(os.path.join(self.directory, "spool"), exist_ok=True)
+        configuration = os.path.join(self.directory, "ringmx.conf")
+        fill("ringmx-tls.conf", configuration, directory=self.directory, **self.make_certificate())
+        self.spawn([os.path.join(BUILD, "ringmx"), "-c", configuration])
+
+    def find_port(self):
+        with open(self.log_path, encoding="utf-8", errors="replace") as log:
+            lines = [line for line in log if " event=listen " in line]
+        ports = [re.search(r"address=127\.0\.0\.1:(\d+)", line) for line in lines]
+        if len(ports) < 2:
+            return None
+        self.implicit_port = int(ports[1][1])
+        return int(ports[0][1])
+
+
+class RingmxRsa(RingmxTls):
+    name = "ringmx rsa"
+    key_kind = "rsa"
+
+
 class Null(Server):
     """The do-nothing yardstick."""
 
@@ -271,6 +312,11 @@ class Postfix(Server):
         self.wanted_port = free_port()
         conf = os.path.join(self.directory, "conf")
         fill("postfix-main.cf", os.path.join(conf, "main.cf"), directory=self.directory)
+        if self.key_kind is not None:
+            fill("postfix-tls.cf", os.path.join(conf, "tls.cf"), **self.make_certificate())
+            with open(os.path.join(conf, "tls.cf"), encoding="utf-8") as more, \
+                    open(os.path.join(conf, "main.cf"), "a", encoding="utf-8") as main:
+                main.write(more.read())
         fill("postfix-master.cf", os.path.join(conf, "master.cf"), port=self.wanted_port)
         self.spawn(["/usr/lib/postfix/sbin/master", "-c", conf, "-d"])
 
@@ -279,6 +325,11 @@ class Postfix(Server):
 
     def version(self):
         return output(["/usr/sbin/postconf", "-d", "-h", "mail_version"])
+
+
+class PostfixTls(Postfix):
+    name = "postfix tls"
+    key_kind = "ecdsa"
 
 
 def output(command):

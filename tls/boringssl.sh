@@ -5,8 +5,8 @@
 # which is compiled for size. Called by make: tls/boringssl.sh DIR [UPSTREAM-TREE]. Nothing of the
 # system's configuration is changed; only the last way installs a package.
 #
-# With a third argument, the DIR of an earlier call, only DIR/link and DIR/lib/libssl.a are made, for
-# the fuzzers: BoringSSL's TLS in its fuzzer mode, by clang, over the cryptography of that DIR.
+# With a third argument, the DIR of an earlier call, only DIR/link and DIR/lib/libssl.a are made,
+# for the fuzzer: BoringSSL's TLS in its fuzzer mode, by clang, over the cryptography of that DIR.
 set -eu
 
 dir=$1
@@ -210,7 +210,7 @@ fuzz_from_debian_source() {
 
 # Then handshakes are fuzzed as far as their first key.
 fuzz_without() {
-    echo "WARNING: BoringSSL's fuzzer mode could not be built (see $log): fuzzing goes less deep" >&2
+    echo "WARNING: no fuzzer mode of BoringSSL (see $log): TLS is fuzzed less deep" >&2
     rm -rf "$dir" "$work"
     mkdir -p "$dir"
     cp "$plain/link" "$dir/link"
