@@ -40,9 +40,14 @@ UPSTREAM_E2E = ["test_tls_certificates", "test_tls_handshake", "test_tls_law", "
 E2E_ALWAYS = ["release", "asan"]
 E2E_ONLY = {
     "test_slow": ["release"],  # it waits for time-outs: a sanitizer finds nothing more there
+    # What foreign programs say is judged once; the same records and handshakes are made by hand under sanitizers.
+    "test_tls_openssl": ["release"],
+    "test_tls_clients": ["release"],
+    "test_tls_postfix": ["release"],
+    "test_tls_testssl": ["release"],
 }
 LONG = ["test_crash"]  # begins first, so that it does not end alone
-IDLE = ["test_slow"]  # mostly waits: runs beside the two
+IDLE = ["test_slow", "test_tls_testssl"]  # mostly wait: run beside the two
 E2E_MORE = [
     # module         flavour      environment
     ("test_dialogs", "profile61", {}),
@@ -54,6 +59,10 @@ E2E_MORE = [
     ("test_dialogs", "release", {"RINGMX_WORKERS": "8"}),
     ("test_dialogs", "tsan", {}),
     ("test_corpus", "tsan", {}),
+    ("test_tls_handshake", "tsan", {}),
+    ("test_tls_certificates", "tsan", {}),
+    ("test_tls_corpus", "tsan", {}),
+    ("test_tls_handshake", "profile61", {}),
     ("test_sink", "tsan", {}),
     ("test_sink_faults", "tsan", {}),
 ]

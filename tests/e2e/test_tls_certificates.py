@@ -23,8 +23,9 @@ def shown(address, name, ciphers=None, signatures=None, source="127.0.0.1"):
     """The fingerprint of the certificate that a client of a TLS 1.2 cipher list, or of TLS 1.3, is shown."""
     if signatures:  # Python cannot choose them, openssl can
         done = subprocess.run(
-            ["openssl", "s_client", "-connect", f"{address[0]}:{address[1]}", "-servername", name, "-sigalgs",
-             signatures, "-bind", source + ":0"], stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+            ["openssl", "s_client", "-connect", f"{address[0]}:{address[1]}", "-bind", source + ":0",
+             "-servername", name, "-sigalgs", signatures],
+            stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
         if done.returncode != 0:
             return None  # the handshake failed, perhaps after a certificate was shown
         found = re.search(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n", done.stdout, re.S)
@@ -501,6 +502,18 @@ class Clients(unittest.TestCase):
             client.hello()
             client.expect(250, "NOOP")
             self.assertTrue(client.tls.session is None or not client.tls.session.has_ticket)
+
+    def test_no_resumption_from_elsewhere(self):
+        """A ticket of a listener that asked for nothing is no way past the question."""
+        for version in (TLS12, TLS13):
+            context = tls_context(version=version)
+            with SecureClient(self.gateway.at["plain"], context) as client:
+                client.hello()
+                session = client.tls.session
+            for listener, resumed in (("plain", True), ("ask", False)):
+                with SecureClient(self.gateway.at[listener], context, session=session) as client:
+                    client.hello()
+                    self.assertEqual(client.tls.session_reused, resumed, listener)
 
 
 if __name__ == "__main__":

@@ -152,8 +152,8 @@ class Pieces(unittest.TestCase):
             return client.tls.session, context
 
     def test_resumed_in_pieces(self):
-        """A resumed handshake, where in TLS 1.2 the client's Finished is the last word and its first command may follow at
-        once: every split of that flight."""
+        """A resumed handshake, where in TLS 1.2 the client's Finished is the last word and its first command may
+        follow at once: every split of that flight."""
         for version in VERSIONS:
             session, context = self.resumable(version)
             at, length = 1, 2
@@ -239,8 +239,8 @@ class Splitter:
 
 
 class Torn(unittest.TestCase):
-    """At every step: the end, a reset, an alert, garbage, a command in clear. Nothing is said in clear, nothing is kept,
-    and the log says why."""
+    """At every step: the end, a reset, an alert, garbage, a command in clear. Nothing is said in clear, nothing is
+    kept, and the log says why."""
 
     GARBAGE = {
         "clear": b"QUIT\r\nMAIL FROM:<evil@client.example>\r\n",

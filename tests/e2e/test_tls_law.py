@@ -1,5 +1,5 @@
-"""The law of the change to TLS (docs/tls.md, RFC 3207): what may be said before, what comes behind STARTTLS in clear, what
-is forgotten, and that nothing in clear ever follows. Looked at octet by octet."""
+"""The law of the change to TLS (docs/tls.md, RFC 3207): what may be said before, what comes behind STARTTLS in clear,
+what is forgotten, and that nothing in clear ever follows. Looked at octet by octet."""
 import signal
 import socket
 import time

@@ -1,5 +1,5 @@
-"""openssl s_client, as a person would use it: versions, ciphers, groups, ALPN, SNI, resumption, key updates, renegotiation,
-client certificates, over STARTTLS and from the first octet."""
+"""openssl s_client, as a person would use it: versions, ciphers, groups, ALPN, SNI, resumption, key updates,
+renegotiation, client certificates, over STARTTLS and from the first octet."""
 import re
 import shutil
 import subprocess
@@ -25,8 +25,8 @@ class Openssl(Interactive):
         self.wait(rb"^" + code + rb" .*\r\n")
 
     def begin(self):
-        """The handshake is done and EHLO was said inside. (After STARTTLS the last line of the reply to the EHLO in clear
-        is shown once more.)"""
+        """The handshake is done and EHLO was said inside. (After STARTTLS the last line of the reply to the EHLO in
+        clear is shown once more.)"""
         self.wait(rb"Verify return code|Verification")
         self.say(b"EHLO client.example\r\n")
         self.wait(rb"^250-mx\.example\.org\r\n")

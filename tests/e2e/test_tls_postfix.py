@@ -1,5 +1,6 @@
-"""Postfix as a sender over TLS: opportunistic, `encrypt`, `verify`, `secure`, `wrappermode`, with resumption, and a client
-certificate. One Postfix of our own, below a directory of this test; it listens nowhere, its mail is put in by sendmail."""
+"""Postfix as a sender over TLS: opportunistic, `encrypt`, `verify`, `secure`, `wrappermode`, with resumption and a
+client certificate. One Postfix of our own, below a directory of this test; it listens nowhere, its mail is put in by
+sendmail."""
 import ctypes
 import os
 import re
@@ -92,8 +93,8 @@ class Postfix:
         self.process.wait(30)
 
     def send(self, recipient, text):
-        subprocess.run([SENDMAIL, "-C", os.path.join(self.directory, "etc"), "-f", "me@client.example", "-i", recipient],
-                       input=text, check=True, timeout=60, capture_output=True)
+        subprocess.run([SENDMAIL, "-C", os.path.join(self.directory, "etc"), "-f", "me@client.example", "-i",
+                        recipient], input=text, check=True, timeout=60, capture_output=True)
 
     def log(self):
         path = os.path.join(self.directory, "log")
@@ -183,9 +184,8 @@ class Senders(unittest.TestCase):
         received = self.send(way)
         self.assertIn(f"using {version} with cipher".encode(), received)
         self.assertRegex(received, rb"\swith ESMTPS\s")
-        lines = [line for line in self.postfix.log().splitlines()
-                 if re.search(rf"postfix/{way}/smtp\[\d+\]: {word} TLS connection established to .*: {version} with", line)]
-        self.assertEqual(len(lines), 1, self.postfix.log()[-3000:])
+        line = rf"postfix/{way}/smtp\[\d+\]: {word} TLS connection established to .*: {version} with"
+        self.assertEqual(len(re.findall(line, self.postfix.log())), 1, self.postfix.log()[-3000:])
         return received
 
     def test_opportunistic(self):

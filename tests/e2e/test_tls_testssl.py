@@ -1,5 +1,5 @@
-"""testssl.sh, the judge that operators use, over STARTTLS and from the first octet: no finding above LOW but those below,
-each with its reason. It takes 45 seconds, mostly of waiting."""
+"""testssl.sh, the judge that operators use, over STARTTLS and from the first octet: no finding above LOW but those
+below, each with its reason. It takes 45 seconds, mostly of waiting."""
 import json
 import shutil
 import subprocess
@@ -22,8 +22,8 @@ WHAT = {  # listener -> checks
 }
 # Findings that must be among the good ones, or the judge has not looked.
 LOOKED = {
-    "implicit": {"SSLv2", "SSLv3", "TLS1_2", "TLS1_3", "cipherlist_NULL", "cipherlist_aNULL", "cipherlist_STRONG", "PFS",
-                 "cert_trust <cert#1>", "cert_trust <cert#2>", "cert_chain_of_trust <cert#1>", "heartbleed", "CCS",
+    "implicit": {"SSLv2", "SSLv3", "TLS1_2", "TLS1_3", "cipherlist_NULL", "cipherlist_aNULL", "cipherlist_STRONG",
+                 "PFS", "cert_trust <cert#1>", "cert_trust <cert#2>", "cert_chain_of_trust <cert#1>", "heartbleed", "CCS",
                  "secure_renego", "secure_client_renego", "CRIME_TLS", "fallback_SCSV", "SWEET32", "FREAK"},
     "starttls": {"SSLv2", "SSLv3", "TLS1_2", "TLS1_3", "PFS", "heartbleed", "CCS", "secure_renego",
                  "secure_client_renego", "CRIME_TLS"},

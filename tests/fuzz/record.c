@@ -79,7 +79,8 @@ static void start_record(struct record *record, unsigned cipher, const char *key
         CHECK(record_start(record, algorithm, secret, secret + 32, cipher == 5 ? 12 : 4, 1));
 }
 
-static void play_begin(struct play *play, uint8_t choice)
+/* The network does not know the key. libFuzzer may, from a script: it looks at what is compared. */
+static void play_begin(struct play *play, uint8_t choice, bool network)
 {
     unsigned cipher = choice % 6;
     memset(play, 0, sizeof(*play));
@@ -87,7 +88,7 @@ static void play_begin(struct play *play, uint8_t choice)
     CHECK(play->tls != NULL);
     play->tls->server = (choice & 128) == 0;
     play->tls->ready = true;
-    start_record(&play->tls->read, cipher, "theirs");
+    start_record(&play->tls->read, cipher, network ? "secret" : "theirs");
     start_record(&play->tls->write, cipher, "ours");
     start_record(&play->peer_write, cipher, "theirs");
     start_record(&play->peer_read, cipher, "ours");
@@ -354,8 +355,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct input input = {data, size};
     if (size > FORGE_ROOM / 2)
         return 0;
-    play_begin(&play, next_octet(&input));
-    if (next_octet(&input) % 8 == 7)
+    uint8_t choice = next_octet(&input);
+    bool network = next_octet(&input) % 8 == 7;
+    play_begin(&play, choice, network);
+    if (network)
         play_network(&play, &input);
     else
         play_script(&play, &input);
