@@ -32,7 +32,8 @@ TSAN_UNITS = ["admission", "bell", "contexts", "courier", "helpers", "log", "off
 # The tree of another BoringSSL, as for make: then what has to do with TLS also runs with that one, under
 # AddressSanitizer. Everything else is tested with Debian's all the same.
 UPSTREAM = os.environ.pop("BORINGSSL_SRC", "")
-UPSTREAM_E2E = ["test_tls_certificates", "test_tls_handshake", "test_tls_law", "test_tls_records", "test_tls_tickets"]
+UPSTREAM_E2E = ["test_tls_certificates", "test_tls_handshake", "test_tls_law", "test_tls_records", "test_tls_stress",
+                "test_tls_tickets"]
 
 # Every end-to-end module runs with E2E_ALWAYS, except as E2E_ONLY says; further runs stand in E2E_MORE.
 #   flavour: which build (RINGMX_BIN, RINGMX_FLAVOUR); profile61 is release with every io_uring feature newer than
@@ -59,10 +60,10 @@ E2E_MORE = [
     ("test_dialogs", "release", {"RINGMX_WORKERS": "8"}),
     ("test_dialogs", "tsan", {}),
     ("test_corpus", "tsan", {}),
-    ("test_tls_handshake", "tsan", {}),
+    ("test_tls_stress", "tsan", {}),
     ("test_tls_certificates", "tsan", {}),
     ("test_tls_corpus", "tsan", {}),
-    ("test_tls_handshake", "profile61", {}),
+    ("test_tls_stress", "profile61", {}),
     ("test_sink", "tsan", {}),
     ("test_sink_faults", "tsan", {}),
 ]

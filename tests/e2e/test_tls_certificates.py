@@ -12,10 +12,9 @@ import unittest
 
 import pki
 from harness import BINARY, SLOW, Gateway, message, quote, split_delivered, wait_until
-from tls_client import TLS12, TLS13, SecureClient, TlsSocket, new_source, tls_context, wait_event
+from tls_client import LISTENERS, TLS12, TLS13, SecureClient, TlsSocket, new_source, tls_context, wait_event
 
 EX_CONFIG = 78
-BOTH = {"starttls": {"tls": "starttls"}, "implicit": {"tls": "implicit"}}
 ECDSA_ONLY, RSA_ONLY = "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256"
 
 
@@ -49,7 +48,7 @@ class Choice(unittest.TestCase):
             "rsa-alone": ca.issue("rsa.example.com", key="rsa3072"),
             "p384": ca.below().issue("p384.example.com", key="p384"),
         }
-        cls.gateway = Gateway(certificates=cls.made, listeners=BOTH)
+        cls.gateway = Gateway(certificates=cls.made, listeners=LISTENERS)
         cls.addClassCleanup(cls.gateway.close)
         cls.gateway.start()
         cls.prints = {certificate.fingerprint(): title for title, certificate in cls.made.items()}
@@ -211,7 +210,7 @@ class Reload(unittest.TestCase):
     def setUp(self):
         ca = pki.authority()
         self.made = [ca.issue("mx.example.org"), ca.issue("mx.example.org", number=1)]
-        self.server = Gateway(certificates={"mx": self.made[0]}, listeners=BOTH)
+        self.server = Gateway(certificates={"mx": self.made[0]}, listeners=LISTENERS)
         self.addCleanup(self.server.close)
         self.server.start()
 
@@ -328,7 +327,7 @@ class Reload(unittest.TestCase):
         """tls_min applies to those that come after the reload."""
         address = self.server.at["implicit"]
         self.assertEqual(shown(address, None, ciphers=ECDSA_ONLY), self.made[0].fingerprint())
-        self.server.listeners = {**BOTH, "implicit": {"tls": "implicit", "tls_min": quote("1.3")}}
+        self.server.listeners = {**LISTENERS, "implicit": {"tls": "implicit", "tls_min": quote("1.3")}}
         self.server.write_configuration()
         self.server.signal(signal.SIGHUP)
 
@@ -346,9 +345,37 @@ class Reload(unittest.TestCase):
         self.server.stop()
 
 
+    def test_modes(self):
+        """`tls` applies to those that come after the reload."""
+        server = self.server
+        for mode, greeted, offered, mail in (("none", True, False, 250), ("required", True, True, 530),
+                                             ("implicit", False, False, None), ("starttls", True, True, 250)):
+            server.listeners = {**LISTENERS, "starttls": {"tls": mode}}
+            server.write_configuration()
+            server.signal(signal.SIGHUP)
+
+            def seen():
+                """What a client in clear finds."""
+                with server.client() as client:
+                    if client.silent(0.2):
+                        return False, False, None
+                    client.expect(220)
+                    texts = client.expect(250, "EHLO client.example").texts
+                    return True, "STARTTLS" in texts, client.command("MAIL FROM:<s@client.example>").code
+
+            wanted = (greeted, offered, mail)
+            wait_until(lambda: all(seen() == wanted for _ in range(4)), mode)  # pylint: disable=W0640
+            if mode != "none":
+                with SecureClient(server.address, implicit=not greeted) as client:
+                    client.hello()
+                    self.assertEqual(client.transfer(message(mode)).code, 250)
+        server.wait_messages("alice", 3)
+        server.stop()
+
+
 class SelfSigned(unittest.TestCase):
     def test_made_at_start(self):
-        server = Gateway(listeners=BOTH)
+        server = Gateway(listeners=LISTENERS)
         self.addCleanup(server.close)
         files = [os.path.join(server.directory, name) for name in ("self.pem", "self.key")]
         server.certificates = {"mx.example.org": f"chain = {quote(files[0])} key = {quote(files[1])} "

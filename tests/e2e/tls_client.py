@@ -14,6 +14,7 @@ from harness import PATIENCE_S, Client, wait_until
 
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 NAME = "mx.example.org"
+LISTENERS = {"starttls": {"tls": "starttls"}, "implicit": {"tls": "implicit"}}  # for Gateway
 CIPHERS_13 = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
 # As OpenSSL calls them -> as IANA does.
 CIPHERS_12 = {
@@ -214,6 +215,18 @@ class SecureClient(Client):
         if self.socket.raw.recv(1) != b"":
             raise AssertionError("more behind close_notify")
         self.close()
+
+
+def knock(address, implicit, version=TLS13):
+    """A connection on which the server waits for a ClientHello, not yet sent."""
+    source = new_source()
+    client = Client(address, source=source)
+    client.source = source
+    if not implicit:
+        client.hello()
+        client.expect(220, "STARTTLS")
+    client.socket = TlsSocket(client.socket, tls_context(version=version))
+    return client
 
 
 def wait_event(gateway, source, name):
