@@ -46,6 +46,7 @@ E2E_ONLY = {
     "test_tls_clients": ["release"],
     "test_tls_postfix": ["release"],
     "test_tls_testssl": ["release"],
+    "test_load": ["release"],  # the client is the same in both; test_tls_stress has it under sanitizers
 }
 LONG = ["test_crash"]  # begins first, so that it does not end alone
 IDLE = ["test_slow", "test_tls_testssl"]  # mostly wait: run beside the two
@@ -61,8 +62,6 @@ E2E_MORE = [
     ("test_dialogs", "tsan", {}),
     ("test_corpus", "tsan", {}),
     ("test_tls_stress", "tsan", {}),
-    ("test_tls_certificates", "tsan", {}),
-    ("test_tls_corpus", "tsan", {}),
     ("test_tls_stress", "profile61", {}),
     ("test_sink", "tsan", {}),
     ("test_sink_faults", "tsan", {}),

@@ -85,7 +85,7 @@ class Listeners(unittest.TestCase):
         """The refusal of a connection is a 421 in clear, but for implicit TLS only the end."""
         for tls in ("starttls", "implicit"):
             gateway = self.gateway(tls, {"limits.connections_per_ip": "1"})
-            with SecureClient(gateway.address, implicit=tls == "implicit") as first:
+            with SecureClient(gateway.address, source="127.0.0.1", implicit=tls == "implicit") as first:
                 first.expect(220)
                 with Client(gateway.address) as second:
                     said = rest(second.socket)

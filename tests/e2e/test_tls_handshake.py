@@ -282,8 +282,8 @@ class Torn(unittest.TestCase):
             listener = ("starttls", "implicit")[number % 2]
             for count, what in enumerate(wrong):
                 version = VERSIONS[(number // 2 + count) % 2]
-                if step == 0 and what == "close_notify":
-                    continue  # an orderly farewell before a handshake is none of these
+                if step < 2 and listener == "implicit" and what == "reset":
+                    continue  # may be gone before it is accepted
                 with self.subTest(step=step, listener=listener, what=what, version=version.name):
                     client = self.reach(step, listener, version)
                     raw = client.socket.raw
@@ -343,8 +343,8 @@ class Torn(unittest.TestCase):
         with client:
             raw = client.socket.raw
             raw.sendall(b"\x16\3\1\x10\0\x01\xff\xff\xff\3\3" + bytes(4090))
-            self.assertEqual(wait_event(self.gateway, client.source, "tls_failed")["reason"], "protocol")
             records(rest(raw))
+        self.assertEqual(wait_event(self.gateway, client.source, "tls_failed")["reason"], "protocol")
 
 
 if __name__ == "__main__":

@@ -216,6 +216,7 @@ class Law(unittest.TestCase):
                 client.expect(220, "STARTTLS")
                 client.send(tail)
                 self.ends(client)
+                client.close()  # else the server lingers, and tells afterwards
                 failed = wait_event(self.gateway, client.source, "tls_failed")
                 self.assertLessEqual({"session", "reason", "text"}, set(failed))
                 if tail[0] not in (0x14, 0x15, 0x17, 0x80):

@@ -191,6 +191,7 @@ class Records(unittest.TestCase):
         """The connection ends with one of the alerts, and the log says so once."""
         self.failed[client.source] = self.id()
         self.assertIn(client.wire.last_alert(), alerts)
+        client.close()  # else the server lingers, and tells afterwards
 
     def test_too_long(self):
         for about in VERSIONS:
@@ -386,6 +387,7 @@ class Records(unittest.TestCase):
         if how in ("end", "half record", "close and end"):
             wire.raw.shutdown(socket.SHUT_WR)
         wire.last_alert(5)
+        wire.close()
         return how in ("fatal alert", "bad record", "clear text")
 
     def test_torn_messages(self):

