@@ -22,7 +22,7 @@ endif
 PACKAGES := gcc g++ libc6-dev make dpkg-dev liburing-dev libjemalloc-dev libconfuse-dev \
 	libisal-dev libjansson-dev swaks libnet-ssleay-perl
 PACKAGES_TEST := libcmocka-dev clang-14 libclang-rt-14-dev clang-format-14 python3 curl msmtp \
-	postfix openssl gnutls-bin testssl.sh
+	postfix openssl gnutls-bin testssl.sh python3-cryptography
 ifdef BORINGSSL_SRC
 PACKAGES += cmake ninja-build
 endif

@@ -139,8 +139,8 @@ class Tickets(unittest.TestCase):
 
     @staticmethod
     def key_name(address):
-        """The first octets of a ticket, which say what key it was sealed with (docs/tls.md, tls/ticket.h). TLS 1.2 sends
-        them in clear, in its handshake."""
+        """The first octets of a ticket, which say what key it was sealed with (tls/ticket.h). TLS 1.2 sends them in
+        clear, in its handshake."""
         with SecureClient(address, tls_context(version=TLS12), implicit=True) as client:
             came, at = bytes(client.socket.came), 0
         while True:
