@@ -3,6 +3,8 @@
  */
 #include "bench/load_mail.h"
 
+#include "gateway/spool/crc.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,19 +19,6 @@ static void *take_memory(size_t size)
         exit(1);
     }
     return memory;
-}
-
-static uint32_t crc32_of(const char *bytes, size_t len)
-{
-    uint32_t table[256], crc = UINT32_MAX;
-    for (uint32_t i = 0; i < 256; i++) {
-        table[i] = i;
-        for (int bit = 0; bit < 8; bit++)
-            table[i] = table[i] >> 1 ^ (table[i] & 1 ? 0xedb88320u : 0);
-    }
-    for (size_t i = 0; i < len; i++)
-        crc = crc >> 8 ^ table[(crc ^ (uint8_t)bytes[i]) & 0xff];
-    return ~crc;
 }
 
 /* Fills exactly `len` octets; the last two are CRLF, and a last line may be short. */
@@ -73,7 +62,7 @@ static void body_start(struct mail_body *body, size_t len, uint32_t seed, bool b
 {
     char *plain = take_memory(len);
     body_fill(plain, len, seed);
-    body->crc32 = crc32_of(plain, len);
+    body->crc32 = crc32(0, plain, len);
     body->wire = plain;
     body->wire_len = len;
     if (bdat)

@@ -82,16 +82,6 @@ static void awake(void *user)
     (void)user;
 }
 
-static void each_stream(struct sink_server *server, void (*act)(struct worker *, struct stream *))
-{
-    struct list_node *node = server->worker.streams.head.next;
-    while (node != &server->worker.streams.head) {
-        struct stream *stream = list_entry(node, struct stream, all);
-        node = node->next;
-        act(&server->worker, stream);
-    }
-}
-
 static void drain_stream(struct worker *worker, struct stream *stream)
 {
     (void)worker;
@@ -105,10 +95,10 @@ static void noted(void *user, uint32_t notes)
     if (notes & SINK_NOTE_DRAIN) {
         server->draining = true;
         worker_stop(&server->worker);
-        each_stream(server, drain_stream);
+        worker_each_stream(&server->worker, drain_stream);
     }
     if (notes & SINK_NOTE_ABORT)
-        each_stream(server, stream_abort);
+        worker_each_stream(&server->worker, stream_abort);
 }
 
 /* --- life --- */

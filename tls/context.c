@@ -192,7 +192,7 @@ static uint16_t wire_version(enum tls_version version)
 
 /* BoringSSL's certificates cost a parse for each connection, so they are had where they are looked
  * at only. */
-static struct tls_context *make(bool server, bool verify)
+static struct tls_context *make(bool verify)
 {
     struct tls_context *context = calloc(1, sizeof(*context));
     SSL_CTX *ssl = SSL_CTX_new(verify ? TLS_method() : TLS_with_buffers_method());
@@ -203,7 +203,6 @@ static struct tls_context *make(bool server, bool verify)
         return NULL;
     }
     context->ssl = ssl;
-    context->server = server;
     context->verify = verify;
     atomic_init(&context->references, 1);
     SSL_CTX_set_mode(ssl, SSL_MODE_NO_AUTO_CHAIN);
@@ -319,7 +318,7 @@ struct tls_context *tls_context_server(const struct tls_server_options *options,
         complain(complaint, "a server needs a certificate");
         return NULL;
     }
-    struct tls_context *context = make(true, options->client_ca != NULL);
+    struct tls_context *context = make(options->client_ca != NULL);
     if (!context) {
         no_memory(complaint);
         return NULL;
@@ -373,7 +372,7 @@ struct tls_context *tls_context_client(const struct tls_client_options *options,
                                        size_t error_size)
 {
     struct complaint complaint = {error, error_size};
-    struct tls_context *context = make(false, options->ca != NULL);
+    struct tls_context *context = make(options->ca != NULL);
 
     if (!context) {
         no_memory(complaint);

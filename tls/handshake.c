@@ -3,7 +3,6 @@
 
 #include <openssl/err.h>
 #include <openssl/mem.h>
-#include <openssl/x509.h>
 
 #include <ctype.h>
 #include <pthread.h>

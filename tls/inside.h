@@ -14,7 +14,6 @@
 struct tls_context {
     SSL_CTX *ssl;
     _Atomic uint32_t references;
-    bool server;
     bool offload;
     bool verify; /* the peer's certificate, where there is one, must be good */
     struct certificate **certificates;

@@ -215,18 +215,13 @@ void stream_receive_done(struct worker *worker, struct stream *stream, int resul
         touch(worker, stream);
 }
 
-/* end_deaf ends the streams that hold buffers because their peers do not read our replies: nobody
+/* end_if_deaf ends a stream that holds buffers because its peer does not read our replies: nobody
  * else can hold one for long. */
-static void end_deaf(struct worker *worker)
+static void end_if_deaf(struct worker *worker, struct stream *stream)
 {
-    struct list_node *node = worker->streams.head.next;
-    while (node != &worker->streams.head) {
-        struct stream *stream = list_entry(node, struct stream, all);
-        node = node->next;
-        if (stream->state == STREAM_OPEN && stream->held_count > 0 && stream->send_in_flight &&
-            worker->now_us - stream->send_us > DEAF_US)
-            stream_abort(worker, stream);
-    }
+    if (stream->state == STREAM_OPEN && stream->held_count > 0 && stream->send_in_flight &&
+        worker->now_us - stream->send_us > DEAF_US)
+        stream_abort(worker, stream);
 }
 
 void stream_feed_starved(struct worker *worker)
@@ -235,7 +230,7 @@ void stream_feed_starved(struct worker *worker)
         return;
     if (worker->now_us >= worker->deaf_us) {
         worker->deaf_us = worker->now_us + DEAF_US / 4;
-        end_deaf(worker);
+        worker_each_stream(worker, end_if_deaf);
         buffers_lend(&worker->buffers);
     }
     /* Each of them takes one buffer, so that is how many can be fed. */

@@ -358,6 +358,17 @@ void worker_stop(struct worker *worker)
     worker->stopping = true;
 }
 
+void worker_each_stream(struct worker *worker,
+                        void (*act)(struct worker *worker, struct stream *stream))
+{
+    struct list_node *node = worker->streams.head.next;
+    while (node != &worker->streams.head) {
+        struct stream *stream = list_entry(node, struct stream, all);
+        node = node->next;
+        act(worker, stream);
+    }
+}
+
 static void ring_bell(struct worker *worker)
 {
     int descriptor = atomic_load_explicit(&worker->ring_descriptor, memory_order_relaxed);

@@ -99,6 +99,10 @@ int worker_run(struct worker *worker);
 void worker_stop_accepting(struct worker *worker);
 void worker_stop(struct worker *worker);
 
+/* worker_each_stream calls `act` for every stream, which it may end. Worker's thread only. */
+void worker_each_stream(struct worker *worker,
+                        void (*act)(struct worker *worker, struct stream *stream));
+
 /* worker_wake makes a sleeping worker turn; worker_note also brings it `bits`. Any thread, once
  * worker_init has returned. */
 void worker_wake(struct worker *worker);

@@ -232,25 +232,11 @@ static void use_options(struct server *server, const struct server_options *opti
     atomic_store(&server->options_seen, options);
 }
 
-static void drain_sessions(struct server *server)
+static void drain_stream(struct worker *worker, struct stream *stream)
 {
-    struct list_node *node = server->worker->streams.head.next;
-    while (node != &server->worker->streams.head) {
-        struct stream *stream = list_entry(node, struct stream, all);
-        node = node->next;
-        if (stream->state == STREAM_OPEN)
-            session_drain(stream_owner(stream));
-    }
-}
-
-static void abort_streams(struct server *server)
-{
-    struct list_node *node = server->worker->streams.head.next;
-    while (node != &server->worker->streams.head) {
-        struct stream *stream = list_entry(node, struct stream, all);
-        node = node->next;
-        stream_abort(server->worker, stream);
-    }
+    (void)worker;
+    if (stream->state == STREAM_OPEN)
+        session_drain(stream_owner(stream));
 }
 
 static void noted(void *user, uint32_t notes)
@@ -261,10 +247,10 @@ static void noted(void *user, uint32_t notes)
     if (notes & SERVER_NOTE_DRAIN) {
         server->draining = true;
         worker_stop(server->worker);
-        drain_sessions(server);
+        worker_each_stream(server->worker, drain_stream);
     }
     if (notes & SERVER_NOTE_ABORT)
-        abort_streams(server);
+        worker_each_stream(server->worker, stream_abort);
 }
 
 void server_configure(struct server *server, const struct server_options *options)

@@ -1,4 +1,4 @@
-/* CRC32C: see crc.h. */
+/* CRC32C and CRC-32: see crc.h. */
 #include "gateway/spool/crc.h"
 
 #include "gateway/base/check.h"
@@ -41,6 +41,13 @@ uint32_t crc32c(uint32_t start, const void *data, size_t len)
         unsigned char *out;
     } pointer = {.in = data};
     uint32_t crc = ~crc32_iscsi(pointer.out, (int)len, ~start);
+    leave_vector_code();
+    return crc;
+}
+
+uint32_t crc32(uint32_t start, const void *data, size_t len)
+{
+    uint32_t crc = crc32_gzip_refl(start, data, len);
     leave_vector_code();
     return crc;
 }

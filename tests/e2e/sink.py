@@ -10,10 +10,27 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 
 from harness import BINARY, PATIENCE_S, REPORTS, Client, parse_logfmt, wait_until
 
 PROGRAM = os.path.join(os.path.dirname(BINARY), "ringmx-sink")
+
+
+def expect_many_replies(client, count, pause_s):
+    """An LMTP transaction of so many recipients (in hundreds) whose replies, and that to a NOOP behind it, are read
+    only after a pause."""
+    client.expect(250, "LHLO x")
+    client.expect(250, "MAIL FROM:<a@b.example>")
+    for base in range(0, count, 100):
+        client.send(b"".join(b"RCPT TO:<user%d@d.example>\r\n" % (base + i) for i in range(100)))
+        for _ in range(100):
+            client.expect(250)
+    client.expect(354, "DATA")
+    client.send(b".\r\nNOOP\r\n")
+    time.sleep(pause_s)
+    for _ in range(count + 1):
+        client.expect(250)
 
 
 class Sink:

@@ -49,7 +49,23 @@ def tls_context(ca=None, version=None, ciphers=None, alpn=None, certificate=None
     return made
 
 
-class TlsSocket:
+class OverSocket:
+    """What a layer over a socket passes on to it: those methods that harness.Client uses and the layer does not change."""
+
+    def settimeout(self, time_s):
+        self.raw.settimeout(time_s)
+
+    def gettimeout(self):
+        return self.raw.gettimeout()
+
+    def shutdown(self, how):
+        self.raw.shutdown(how)
+
+    def close(self):
+        self.raw.close()
+
+
+class TlsSocket(OverSocket):
     """The client's end of TLS. Has those methods of a socket that harness.Client uses."""
 
     def __init__(self, raw, context=None, name=NAME, session=None):
@@ -140,18 +156,6 @@ class TlsSocket:
         except ssl.SSLWantReadError:
             pass
         self.flush()
-
-    def settimeout(self, time_s):
-        self.raw.settimeout(time_s)
-
-    def gettimeout(self):
-        return self.raw.gettimeout()
-
-    def shutdown(self, how):
-        self.raw.shutdown(how)
-
-    def close(self):
-        self.raw.close()
 
     def reset(self):
         """Ends the connection with RST."""

@@ -9,7 +9,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 import pki
-from tls_client import SecureClient, tls_context
+from tls_client import OverSocket, SecureClient, tls_context
 
 CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE, DATA = 20, 21, 22, 23
 CLOSE_NOTIFY, UNEXPECTED_MESSAGE, BAD_RECORD_MAC, RECORD_OVERFLOW = 0, 10, 20, 22
@@ -101,7 +101,7 @@ class Direction:
         return text[-1], text[:-1]
 
 
-class Wire:
+class Wire(OverSocket):
     """Takes the place of a TlsSocket after its handshake. Has those methods of a socket that harness.Client uses."""
 
     def __init__(self, socket, keys, cipher=None, modern=None):
@@ -192,18 +192,6 @@ class Wire:
                 if got[1][1] == CLOSE_NOTIFY:
                     return b""
                 raise ConnectionAbortedError(f"alert {got[1][1]}")
-
-    def settimeout(self, time_s):
-        self.raw.settimeout(time_s)
-
-    def gettimeout(self):
-        return self.raw.gettimeout()
-
-    def shutdown(self, how):
-        self.raw.shutdown(how)
-
-    def close(self):
-        self.raw.close()
 
 
 class WireClient(SecureClient):

@@ -23,6 +23,7 @@
 #include "gateway/base/check.h"
 #include "gateway/base/clock.h"
 #include "gateway/io/worker.h"
+#include "tests/support/descriptors.h"
 #include "tls/tls.h"
 
 enum { SUBMIT = 1 << 0, STOP = 1 << 1, PING = 1 << 2 };
@@ -482,16 +483,6 @@ static void which_listener(void **state)
     free(place);
 }
 
-/* use_up opens descriptors until there are no more, and returns how many. */
-static size_t use_up(int *descriptors, size_t count)
-{
-    size_t used = 0;
-    while (used < count && (descriptors[used] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
-        used++;
-    assert_true(used < count && errno == EMFILE);
-    return used;
-}
-
 /* Without descriptors clients of a clear listener hear 421, those of implicit TLS nothing. */
 static void silence_where_it_is_due(void **state)
 {
@@ -509,7 +500,7 @@ static void silence_where_it_is_due(void **state)
         worker_note(place->worker, PING);
         assert_true(reached(&place->pings, 1)); /* it has all it needs */
         int others[LIMIT];
-        size_t used = use_up(others, LIMIT);
+        size_t used = descriptors_use_up(others, LIMIT);
         const union address_any *address = &place->addresses[listener];
         int connected = connect(client, &address->any, sizeof(address->v4));
         char line[80] = "";

@@ -4,6 +4,7 @@
 #include "gateway/io/worker.h"
 
 #include "gateway/base/clock.h"
+#include "tests/support/descriptors.h"
 #include "tests/support/echo.h"
 
 #include <errno.h>
@@ -494,16 +495,6 @@ static void stop_accepting(void **state)
     stop(echo);
 }
 
-/* use_up opens descriptors until there are no more, and returns how many. */
-static size_t use_up(int *descriptors, size_t count)
-{
-    size_t used = 0;
-    while (used < count && (descriptors[used] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
-        used++;
-    assert_true(used < count && errno == EMFILE);
-    return used;
-}
-
 /* A client that comes when descriptors have run out hears 421; those behind it are served later. */
 static void out_of_descriptors(void **state)
 {
@@ -519,7 +510,7 @@ static void out_of_descriptors(void **state)
     for (int i = 0; i < 3; i++)
         clients[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_true(echo_ping(echo)); /* it has all it needs */
-    size_t used = use_up(others, LIMIT);
+    size_t used = descriptors_use_up(others, LIMIT);
     struct timeval patience = {.tv_sec = 5};
     for (int i = 0; i < 3; i++) {
         setsockopt(clients[i], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
