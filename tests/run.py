@@ -277,6 +277,9 @@ class Progress:
         passed = sum(job.passed for job in self.done)
         failed = sum(job.failed for job in self.done)
         skipped = sum(job.skipped for job in self.done)
+        for job in self.done:  # once more, for who sees only the end of a long report
+            if job.failed:
+                print(f"FAIL {job.name}:\n{indent(job.output, 14)}")
         print(f"{time.monotonic() - start:.0f} s; what each job printed is in {LOGS}/")
         print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""), flush=True)
         return 1 if failed or not passed else 0
