@@ -2,6 +2,7 @@
 #include "gateway/io/secure.h"
 
 #include "gateway/base/check.h"
+#include "gateway/io/stream_inside.h"
 #include "gateway/io/worker.h"
 
 #include <assert.h>
@@ -33,16 +34,16 @@ struct secure {
     int error;            /* why we have ended the stream; 0: we have not */
     bool handshaking;
     bool wants_room; /* the handshake has more to say than there was room for */
+    bool settled;    /* text has come, and before it all tickets for a client */
 };
 
 static_assert(TLS_RECORD_MAX <= UINT16_MAX, "lengths of records fit");
 
-struct secure *secure_new(struct worker *worker, struct stream *stream, struct tls_context *context)
+struct secure *secure_new(struct worker *worker, struct stream *stream, struct tls *tls)
 {
-    struct secure *secure = calloc(1, sizeof(*secure));
-    struct tls *tls = secure == NULL ? NULL : tls_server(context);
-    if (tls == NULL) {
-        free(secure);
+    struct secure *secure = tls == NULL ? NULL : calloc(1, sizeof(*secure));
+    if (secure == NULL) {
+        tls_free(tls);
         return NULL;
     }
     secure->tls = tls;
@@ -137,6 +138,20 @@ static bool start_key_job(struct worker *worker, struct secure *secure)
     return true;
 }
 
+/* take_ticket is for what only a client gets, before the first text at the latest. A ticket that
+ * nobody wants is taken, too: it would keep the server's certificates in memory as long as its
+ * connection. */
+static void take_ticket(struct worker *worker, struct stream *stream)
+{
+    struct tls_session *session = tls_session_take(stream->secure->tls);
+    if (session == NULL)
+        return;
+    if (worker->options.callbacks.ticket == NULL)
+        tls_session_free(session);
+    else
+        worker->options.callbacks.ticket(stream, stream_owner(stream), session);
+}
+
 /* shake goes on with the handshake, and tells how many octets it took. It leaves the stream paused
  * while the handshake waits for a key or for room. */
 static size_t shake(struct worker *worker, struct stream *stream, const uint8_t *data, size_t len)
@@ -182,6 +197,11 @@ static void go_on(struct worker *worker, struct stream *stream)
         return;
     stream->paused = true;
     stream_resume(worker, stream);
+}
+
+void secure_hello(struct worker *worker, struct stream *stream)
+{
+    (void)shake(worker, stream, (const uint8_t *)"", 0);
 }
 
 bool secure_writable(struct worker *worker, struct stream *stream)
@@ -269,7 +289,12 @@ static bool open_record(struct worker *worker, struct stream *stream, uint8_t *d
     if (record == NULL)
         return false;
     secure->record_rest = (uint16_t)used;
-    switch (tls_open(secure->tls, record, record_len, &secure->text, &text_len)) {
+    enum tls_opened opened = tls_open(secure->tls, record, record_len, &secure->text, &text_len);
+    if (!secure->settled) {
+        secure->settled = opened == TLS_TEXT;
+        take_ticket(worker, stream);
+    }
+    switch (opened) {
     case TLS_TEXT: secure->text_len = (uint16_t)text_len; return true;
     case TLS_NOTHING: return true;
     case TLS_CLOSED: stream_peer_ended(worker, stream); return false;
@@ -356,4 +381,51 @@ void secure_end(struct worker *worker, struct stream *stream)
         stream_collected(worker, stream, tls_prelude(secure->tls, block + stream->collecting_len));
     if (stream->collecting_len + TLS_ALERT_MAX <= BLOCK_SIZE)
         stream_collected(worker, stream, tls_alert(secure->tls, block + stream->collecting_len));
+}
+
+/* --- loans --- */
+
+size_t secure_window_room(size_t len)
+{
+    size_t records = (len + TLS_TEXT_MAX - 1) / TLS_TEXT_MAX;
+    return TLS_PRELUDE_MAX + len + records * (TLS_FRONT_MAX + TLS_BACK_MAX);
+}
+
+/* take_text takes the text of one record from the front of the message: `len` octets, which are
+ * there. It is gathered at `place`, unless it lies together already. */
+static const uint8_t *take_text(struct msghdr *message, uint8_t *place, size_t len)
+{
+    const uint8_t *whole = NULL;
+    for (size_t at = 0; at < len;) {
+        struct iovec *piece = message->msg_iov;
+        size_t part = piece->iov_len < len - at ? piece->iov_len : len - at;
+        if (part == len)
+            whole = piece->iov_base;
+        else if (part > 0)
+            memcpy(place + at, piece->iov_base, part);
+        at += part;
+        piece->iov_base = (uint8_t *)piece->iov_base + part;
+        piece->iov_len -= part;
+        message->msg_iov += piece->iov_len == 0;
+        message->msg_iovlen -= piece->iov_len == 0;
+    }
+    return whole != NULL ? whole : place;
+}
+
+size_t secure_window(struct stream *stream, struct msghdr *message, size_t len, uint8_t *out)
+{
+    struct tls *tls = stream->secure->tls;
+    size_t front = tls_front(tls);
+    size_t out_len = tls_prelude(tls, out);
+    while (len > 0) {
+        size_t text_len = len < TLS_TEXT_MAX ? len : TLS_TEXT_MAX;
+        uint8_t *record = out + out_len;
+        const uint8_t *text = take_text(message, record + front, text_len);
+        size_t record_len = tls_seal(tls, record, text, text_len);
+        if (record_len == 0)
+            return 0;
+        out_len += record_len;
+        len -= text_len;
+    }
+    return out_len;
 }

@@ -11,9 +11,13 @@
 /* Where a stream with TLS stands: `secure` exists from stream_secure until the stream is gone. */
 struct secure;
 
-/* secure_new begins TLS as the server. NULL: no memory. Owned by the stream. */
-struct secure *secure_new(struct worker *worker, struct stream *stream, struct tls_context *context)
+/* secure_new begins with a fresh `tls` (the server's or the client's side), which it takes; NULL:
+ * there was no memory for it. Returns NULL without memory. Owned by the stream. */
+struct secure *secure_new(struct worker *worker, struct stream *stream, struct tls *tls)
     __attribute__((warn_unused_result));
+
+/* secure_hello lets a client speak first; there is a block that is collected. */
+void secure_hello(struct worker *worker, struct stream *stream);
 
 /* secure_free lets go of everything; a private-key operation under way ends by itself. */
 void secure_free(struct worker *worker, struct stream *stream);
@@ -33,15 +37,17 @@ void secure_write(struct worker *worker, struct stream *stream, const void *data
 bool secure_seal(struct stream *stream) __attribute__((warn_unused_result));
 void secure_end(struct worker *worker, struct stream *stream);
 
+/* A loan's window: secure_window_room tells how much memory the records for `len` octets of text
+ * need; secure_window takes so much text from the front of `message`, seals it and returns the
+ * length of the records, and of what must precede them. 0 (for text): nothing can be sealed any
+ * more. */
+size_t secure_window_room(size_t len);
+size_t secure_window(struct stream *stream, struct msghdr *message, size_t len, uint8_t *out)
+    __attribute__((warn_unused_result));
+
 /* secure_error is why TLS has ended the stream (-EPROTO: what the peer sent; -ENOMEM), or 0. */
 const struct tls *secure_tls(const struct secure *secure);
 bool secure_ready(const struct secure *secure);
 int secure_error(const struct secure *secure);
-
-/* Of stream.c, for secure.c: the block that is collected (NULL: no memory), and that something in
- * it is to be sent; the peer's farewell. */
-uint8_t *stream_collecting(struct worker *worker, struct stream *stream);
-void stream_collected(struct worker *worker, struct stream *stream, size_t len);
-void stream_peer_ended(struct worker *worker, struct stream *stream);
 
 #endif

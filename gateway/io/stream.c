@@ -5,6 +5,7 @@
 
 #include "gateway/base/check.h"
 #include "gateway/io/secure.h"
+#include "gateway/io/stream_inside.h"
 #include "gateway/io/worker.h"
 
 #include <errno.h>
@@ -23,10 +24,15 @@ static uint64_t tag_of(struct worker *worker, enum request kind, const struct st
 }
 
 /* touch puts the stream on the list that is walked at the end of the turn. */
-static void touch(struct worker *worker, struct stream *stream)
+static inline void touch(struct worker *worker, struct stream *stream)
 {
     if (!list_linked(&stream->dirty))
         list_append(&worker->dirty, &stream->dirty);
+}
+
+void stream_touch(struct worker *worker, struct stream *stream)
+{
+    touch(worker, stream);
 }
 
 static void *owner_of(struct stream *stream)
@@ -50,14 +56,19 @@ static void arm_receive(struct worker *worker, struct stream *stream)
         uring_receive_once(worker->ring, tag, stream->descriptor);
 }
 
+static void cancel(struct worker *worker, struct stream *stream, enum request kind)
+{
+    stream->requests_out++;
+    uring_cancel(worker->ring, tag_of(worker, REQUEST_CANCEL, stream),
+                 tag_of(worker, kind, stream));
+}
+
 static void cancel_receive(struct worker *worker, struct stream *stream)
 {
     if (!stream->receive_armed || stream->cancelling)
         return;
     stream->cancelling = true;
-    stream->requests_out++;
-    uring_cancel(worker->ring, tag_of(worker, REQUEST_CANCEL, stream),
-                 tag_of(worker, REQUEST_RECEIVE, stream));
+    cancel(worker, stream, REQUEST_RECEIVE);
 }
 
 /* starve parks a stream that found no buffer. */
@@ -152,14 +163,19 @@ static void peer_ended(struct worker *worker, struct stream *stream, int error)
 {
     stream->ended = true;
     if (stream->state == STREAM_LINGERING || error < 0) {
-        stream_abort(worker, stream);
-        tell_ended(worker, stream, error);
+        stream_broken(worker, stream, error);
         return;
     }
     if (stream->state != STREAM_OPEN || stream->paused)
         return; /* the last reply is still to leave, or held octets are still to be read */
     tell_ended(worker, stream, 0);
     stream_end(worker, stream);
+}
+
+void stream_broken(struct worker *worker, struct stream *stream, int error)
+{
+    stream_abort(worker, stream);
+    tell_ended(worker, stream, error);
 }
 
 void stream_peer_ended(struct worker *worker, struct stream *stream)
@@ -268,7 +284,7 @@ void stream_resume(struct worker *worker, struct stream *stream)
 
 size_t stream_room(struct worker *worker, const struct stream *stream)
 {
-    if (stream->state != STREAM_OPEN)
+    if (stream->state != STREAM_OPEN || stream->lent)
         return 0;
     if (stream->secure != NULL)
         return secure_room(worker, stream);
@@ -319,6 +335,10 @@ static void send_collected(struct worker *worker, struct stream *stream)
 {
     if (stream->send_in_flight || stream->collecting == NULL)
         return;
+    if (stream->lent) {
+        loan_send(worker, stream);
+        return;
+    }
     if (stream->secure != NULL && !secure_seal(stream)) {
         stream_abort(worker, stream);
         return;
@@ -343,8 +363,7 @@ void stream_send_done(struct worker *worker, struct stream *stream, int result)
     if (result < 0) {
         blocks_give(&worker->blocks, stream->sending);
         stream->sending = NULL;
-        stream_abort(worker, stream);
-        tell_ended(worker, stream, result);
+        stream_broken(worker, stream, result);
         return;
     }
     stream->sending_at = (uint16_t)(stream->sending_at + result);
@@ -365,8 +384,8 @@ void stream_send_done(struct worker *worker, struct stream *stream, int result)
 bool stream_secure(struct worker *worker, struct stream *stream, struct tls_context *context,
                    const void *last, size_t last_len)
 {
-    CHECK(stream->secure == NULL);
-    struct secure *secure = secure_new(worker, stream, context);
+    CHECK(stream->secure == NULL && !stream->lent);
+    struct secure *secure = secure_new(worker, stream, tls_server(context));
     if (secure == NULL)
         return false;
     bool written = last_len == 0 || stream_write(worker, stream, last, last_len);
@@ -374,6 +393,21 @@ bool stream_secure(struct worker *worker, struct stream *stream, struct tls_cont
     if (!written)
         secure_free(worker, stream); /* which takes it from the stream again */
     return written;
+}
+
+bool stream_secure_client(struct worker *worker, struct stream *stream, struct tls_context *context,
+                          const char *server_name, const struct tls_session *resume)
+{
+    CHECK(stream->state == STREAM_OPEN && stream->secure == NULL && !stream->lent);
+    stream->secure = secure_new(worker, stream, tls_client(context, server_name, resume));
+    if (stream->secure == NULL)
+        return false;
+    if (stream_collecting(worker, stream) == NULL) {
+        secure_free(worker, stream);
+        return false;
+    }
+    secure_hello(worker, stream);
+    return true;
 }
 
 const struct tls *stream_tls(const struct stream *stream)
@@ -408,28 +442,63 @@ void stream_timer_fired(struct worker *worker, struct timer *timer)
         return;
     }
     stream->deadline_us = 0;
-    if (stream->state == STREAM_OPEN)
+    if (stream->state == STREAM_OPEN || stream->state == STREAM_CONNECTING)
         worker->options.callbacks.timed_out(stream, owner_of(stream));
     else
         stream_abort(worker, stream);
 }
 
-/* --- the end --- */
+/* --- the beginning --- */
 
-void stream_start(struct worker *worker, struct stream *stream)
+static void open_stream(struct worker *worker, struct stream *stream)
 {
     stream->state = STREAM_OPEN;
     stream->held_first = stream->held_last = BUFFER_NONE;
-    list_append(&worker->streams, &stream->all);
     worker->options.callbacks.opened(worker, stream, owner_of(stream));
     want_receive(worker, stream);
 }
 
+void stream_start(struct worker *worker, struct stream *stream)
+{
+    list_append(&worker->streams, &stream->all);
+    open_stream(worker, stream);
+}
+
+void stream_connect(struct worker *worker, struct stream *stream, const struct sockaddr *address,
+                    socklen_t address_len)
+{
+    stream->state = STREAM_CONNECTING;
+    list_append(&worker->streams, &stream->all);
+    stream->requests_out++;
+    uring_connect(worker->ring, tag_of(worker, REQUEST_CONNECT, stream), stream->descriptor,
+                  address, address_len);
+}
+
+void stream_connect_done(struct worker *worker, struct stream *stream, int result)
+{
+    stream->requests_out--;
+    if (stream->state == STREAM_CLOSING) {
+        touch(worker, stream); /* given up meanwhile */
+        return;
+    }
+    if (result == 0) {
+        open_stream(worker, stream);
+        return;
+    }
+    stream->state = STREAM_CLOSING; /* the kernel has nothing of it that could be cancelled */
+    tell_ended(worker, stream, result);
+    touch(worker, stream);
+}
+
+/* --- the end --- */
+
 void stream_end(struct worker *worker, struct stream *stream)
 {
+    if (stream->state == STREAM_CONNECTING)
+        stream_abort(worker, stream);
     if (stream->state != STREAM_OPEN)
         return;
-    if (stream->secure != NULL)
+    if (stream->secure != NULL && !stream->lent)
         secure_end(worker, stream);
     stream->state = STREAM_DRAINING;
     stream->paused = false;
@@ -443,18 +512,19 @@ void stream_abort(struct worker *worker, struct stream *stream)
 {
     if (stream->state == STREAM_CLOSING)
         return;
+    if (stream->state == STREAM_CONNECTING)
+        cancel(worker, stream, REQUEST_CONNECT);
     stream->state = STREAM_CLOSING;
     stream->paused = false;
     list_remove(&stream->starved);
     drop_held(worker, stream);
-    blocks_give(&worker->blocks, stream->collecting);
-    stream->collecting = NULL;
-    cancel_receive(worker, stream);
-    if (stream->send_in_flight) { /* a peer that does not read would hold the send for ever */
-        stream->requests_out++;
-        uring_cancel(worker->ring, tag_of(worker, REQUEST_CANCEL, stream),
-                     tag_of(worker, REQUEST_SEND, stream));
+    if (!stream->lent) { /* else it comes home when the stream settles */
+        blocks_give(&worker->blocks, stream->collecting);
+        stream->collecting = NULL;
     }
+    cancel_receive(worker, stream);
+    if (stream->send_in_flight) /* a peer that does not read would hold the send for ever */
+        cancel(worker, stream, stream->lending ? REQUEST_LEND : REQUEST_SEND);
     touch(worker, stream);
 }
 
@@ -475,6 +545,8 @@ static void settle(struct worker *worker, struct stream *stream)
     if (stream->requests_out > 0)
         return;
     CHECK(!stream->receive_armed && !stream->send_in_flight && stream->held_count == 0);
+    if (stream->lent)
+        loan_return(worker, stream);
     tell_ended(worker, stream, 0);
     secure_free(worker, stream);
     timer_stop(&worker->timers, &stream->timer);
@@ -491,7 +563,7 @@ void stream_flush(struct worker *worker, struct stream *stream)
         return;
     }
     send_collected(worker, stream);
-    if (stream->state != STREAM_DRAINING || stream->send_in_flight)
+    if (stream->state != STREAM_DRAINING || stream_sending(stream))
         return;
     if (stream->ended) { /* both sides have said farewell */
         stream_abort(worker, stream);

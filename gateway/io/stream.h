@@ -9,18 +9,26 @@
 
 #include "gateway/base/list.h"
 #include "gateway/base/timer.h"
-#include "gateway/io/uring.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 struct worker;
 struct secure;
+struct stream_loan;
 struct tls;
 struct tls_context;
+struct tls_session;
 
-enum stream_state { STREAM_OPEN, STREAM_DRAINING, STREAM_LINGERING, STREAM_CLOSING };
+enum stream_state {
+    STREAM_OPEN,
+    STREAM_DRAINING,
+    STREAM_LINGERING,
+    STREAM_CLOSING,
+    STREAM_CONNECTING, /* ours (worker_connect), and not yet OPEN */
+};
 
 struct stream {
     uint32_t slot;
@@ -29,9 +37,11 @@ struct stream {
     bool receive_armed;   /* true exactly while the kernel holds our receive request */
     bool send_in_flight;  /* true exactly while the kernel holds our send request */
     bool paused;          /* the owner has left octets untaken, and will resume */
-    bool ended;           /* the peer will send no more */
-    bool ended_told;      /* and the owner knows */
-    bool cancelling;      /* a cancel of the receive request is under way */
+    bool lent;            /* there is a loan: `loan` counts, not `collecting` */
+    bool ended : 1;       /* the peer will send no more */
+    bool ended_told : 1;  /* and the owner knows */
+    bool cancelling : 1;  /* a cancel of the receive request is under way */
+    bool lending : 1;     /* the send in flight is of the loan */
     uint8_t requests_out; /* completions that the kernel owes us, cancels included */
     uint16_t held_first;  /* received buffers that wait for the owner, oldest first */
     uint16_t held_last;
@@ -40,8 +50,11 @@ struct stream {
     uint32_t held_offset; /* octets of held_first that were taken */
     uint16_t sending_at;  /* octets of `sending` that have gone */
     uint16_t sending_len;
-    uint8_t *sending;     /* block that the kernel sends from, or NULL */
-    uint8_t *collecting;  /* block for what comes after it, or NULL */
+    uint8_t *sending; /* block that the kernel sends from, or NULL */
+    union {
+        uint8_t *collecting;      /* block for what comes after it, or NULL */
+        struct stream_loan *loan; /* waiting for that, or under way itself */
+    };
     uint64_t deadline_us; /* lazily kept: the timer looks at it when it fires; 0: none */
     uint64_t send_us;     /* when the send in flight began */
     struct timer timer;
@@ -53,19 +66,26 @@ struct stream {
 
 /* What the owner of streams is told; given once to the worker. */
 struct stream_callbacks {
-    /* A new connection: `owner` is zeroed memory behind the stream. Not called for refused ones. */
+    /* A new connection: `owner` is zeroed memory behind the stream. Not called for refused ones.
+     * One of ours (worker_connect) is connected; `owner` is as its owner left it. */
     void (*opened)(struct worker *worker, struct stream *stream, void *owner);
     /* Octets from the peer. Returns how many were taken; when fewer than `len`, the stream is
      * paused and keeps the rest until stream_resume. */
     size_t (*received)(struct stream *stream, void *owner, const uint8_t *data, size_t len);
     /* Reply room came back after stream_room had been short; only for paused streams. */
     void (*writable)(struct stream *stream, void *owner);
+    /* The loan (gateway/io/loan.h) is the owner's again: it has left, or the stream has ended and
+     * the kernel holds none of it. Once for each; may come after `closed`. NULL for owners that
+     * never lend. */
+    void (*returned)(struct stream *stream, void *owner);
     /* The TLS handshake that stream_secure began is done: from here on all is encrypted. */
     void (*secured)(struct stream *stream, void *owner);
-    /* The deadline has passed. */
+    /* The server gave a ticket (we are the client); the callee owns it. NULL: nobody wants any. */
+    void (*ticket)(struct stream *stream, void *owner, struct tls_session *session);
+    /* The deadline has passed; one of ours may still be CONNECTING. */
     void (*timed_out)(struct stream *stream, void *owner);
     /* The peer has ended, or the connection broke (error < 0), or we ended it (error 0 and state
-     * not OPEN). The last call for this stream, made exactly once; the owner lets go of all it has.
+     * not OPEN). Made exactly once, the last but for `returned`; the owner lets go of all it has.
      */
     void (*closed)(struct stream *stream, void *owner, int error);
 };
@@ -89,61 +109,47 @@ size_t stream_room(struct worker *worker, const struct stream *stream);
 bool stream_write(struct worker *worker, struct stream *stream, const void *data, size_t len);
 
 /* stream_pause lets nothing more, not even the peer's farewell, reach the owner until
- * stream_resume: it waits for something (the writer's answer). Returning fewer octets than given
- * from `received` does the same. */
+ * stream_resume. Returning fewer octets than given from `received` does the same. */
 void stream_pause(struct stream *stream);
 
-/* stream_sending is true while octets for the peer have not yet left. */
+/* stream_sending is true while octets for the peer have not yet left; a loan's, too. */
 static inline bool stream_sending(const struct stream *stream)
 {
-    return stream->send_in_flight || stream->collecting != NULL;
+    return stream->send_in_flight || stream->lent || stream->collecting != NULL;
 }
 
 /* stream_resume hands the octets that a paused stream holds to the owner again, and goes on
  * receiving. */
 void stream_resume(struct worker *worker, struct stream *stream);
 
-/* stream_secure begins TLS as the server, after what was written so far and `last`, our last
- * octets in clear (the 220 of STARTTLS; may be empty). An owner that calls it from `received`
- * takes all that it was given there. Until the owner hears `secured` it is given
- * nothing and can't write (stream_room is 0). When the handshake fails, it hears `closed` with
- * -EPROTO, and stream_tls tells why. Nothing ever leads back to clear text. False: no memory;
- * nothing was written, nothing has changed. */
+/* stream_secure begins TLS as the server, after what was written so far and `last`, our last octets
+ * in clear (the 220 of STARTTLS; may be empty). An owner that calls it from `received` takes all
+ * that it was given there. Until the owner hears `secured` it is given nothing and can't write
+ * (stream_room is 0). When the handshake fails, it hears `closed` with -EPROTO, and stream_tls
+ * tells why. Nothing ever leads back to clear text. False: no memory; nothing has changed. */
 bool stream_secure(struct worker *worker, struct stream *stream, struct tls_context *context,
                    const void *last, size_t last_len) __attribute__((warn_unused_result));
 
-/* stream_tls is the TLS connection, for tls_info and tls_failure; NULL: in clear. stream_is_secure
- * is true once the handshake is done. */
+/* stream_secure_client begins TLS as the client, after what was written so far; `server_name` and
+ * `resume` (borrowed) as in tls_client. What came in clear behind the reply to STARTTLS is the
+ * owner's to refuse. Otherwise as stream_secure. */
+bool stream_secure_client(struct worker *worker, struct stream *stream, struct tls_context *context,
+                          const char *server_name, const struct tls_session *resume)
+    __attribute__((warn_unused_result));
+
+/* stream_tls is the TLS connection, for tls_info and tls_failure; NULL: in clear. stream_is_secure:
+ * the handshake is done. */
 const struct tls *stream_tls(const struct stream *stream);
 bool stream_is_secure(const struct stream *stream);
 
-/* stream_set_deadline lets timed_out be called at `deadline_us` (monotonic), within a timer tick;
- * 0: never. Cheap to call often. */
+/* stream_set_deadline lets timed_out be called at `deadline_us` (monotonic), up to a timer tick
+ * late; 0: never. Cheap to call often. */
 void stream_set_deadline(struct worker *worker, struct stream *stream, uint64_t deadline_us);
 
-/* stream_end sends what is collected, then closes in an orderly way. The owner hears `closed` when
- * it is over. */
+/* stream_end sends what is collected, then closes in an orderly way; while CONNECTING it aborts.
+ * The owner hears `closed` when it is over. stream_abort closes at once; what is collected is lost.
+ */
 void stream_end(struct worker *worker, struct stream *stream);
-
-/* stream_abort closes at once; what is collected is lost. */
 void stream_abort(struct worker *worker, struct stream *stream);
-
-/* What follows is the worker's side. */
-
-/* stream_start opens a fresh stream (descriptor and slot set, the rest zero): tells the owner, then
- * receives. */
-void stream_start(struct worker *worker, struct stream *stream);
-void stream_receive_done(struct worker *worker, struct stream *stream, int result, uint16_t buffer,
-                         bool has_buffer, bool more);
-void stream_send_done(struct worker *worker, struct stream *stream, int result);
-void stream_request_done(struct worker *worker, struct stream *stream, enum request kind);
-void stream_timer_fired(struct worker *worker, struct timer *timer);
-
-/* stream_flush starts the send of what was collected, and frees a dead stream when the kernel owes
- * nothing. Called once for each dirty stream at the end of the turn. */
-void stream_flush(struct worker *worker, struct stream *stream);
-
-/* stream_feed_starved re-arms streams that ran out of buffers, while there are some. */
-void stream_feed_starved(struct worker *worker);
 
 #endif

@@ -224,6 +224,29 @@ void uring_send(struct uring *ring, uint64_t tag, int descriptor, const void *da
     io_uring_sqe_set_data64(sqe, tag);
 }
 
+void uring_connect(struct uring *ring, uint64_t tag, int descriptor, const struct sockaddr *address,
+                   socklen_t address_len)
+{
+    struct io_uring_sqe *sqe = take_sqe(ring);
+    io_uring_prep_connect(sqe, descriptor, address, address_len);
+    io_uring_sqe_set_data64(sqe, tag);
+}
+
+void uring_send_all(struct uring *ring, uint64_t tag, int descriptor, const void *data, size_t len)
+{
+    struct io_uring_sqe *sqe = take_sqe(ring);
+    io_uring_prep_send(sqe, descriptor, data, len, MSG_NOSIGNAL | MSG_WAITALL);
+    io_uring_sqe_set_data64(sqe, tag);
+}
+
+void uring_send_message(struct uring *ring, uint64_t tag, int descriptor,
+                        const struct msghdr *message)
+{
+    struct io_uring_sqe *sqe = take_sqe(ring);
+    io_uring_prep_sendmsg(sqe, descriptor, message, MSG_NOSIGNAL | MSG_WAITALL);
+    io_uring_sqe_set_data64(sqe, tag);
+}
+
 void uring_shutdown(struct uring *ring, uint64_t tag, int descriptor, int how)
 {
     struct io_uring_sqe *sqe = take_sqe(ring);

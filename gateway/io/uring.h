@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 enum request {
     REQUEST_NONE = 0,
@@ -21,6 +22,8 @@ enum request {
     REQUEST_CANCEL = 5,
     REQUEST_CLOSE = 6,
     REQUEST_WAKE = 7, /* another thread rang: through MSG_RING, or the eventfd became readable */
+    REQUEST_CONNECT = 8,
+    REQUEST_LEND = 9, /* a send of what a stream has on loan */
 };
 
 /* A request's name in the kernel: kind(8) | generation(24) | slot(32). A completion comes back with
@@ -102,9 +105,17 @@ void uring_receive_multishot(struct uring *ring, uint64_t tag, int descriptor);
 void uring_receive_once(struct uring *ring, uint64_t tag, int descriptor);
 void uring_poll_multishot(struct uring *ring, uint64_t tag, int descriptor);
 void uring_send(struct uring *ring, uint64_t tag, int descriptor, const void *data, size_t len);
+void uring_connect(struct uring *ring, uint64_t tag, int descriptor, const struct sockaddr *address,
+                   socklen_t address_len);
 void uring_shutdown(struct uring *ring, uint64_t tag, int descriptor, int how);
 void uring_cancel(struct uring *ring, uint64_t tag, uint64_t target);
 void uring_close(struct uring *ring, uint64_t tag, int descriptor);
+
+/* These two complete when all has gone, or when it can't; short all the same after an error or a
+ * cancel, and above 2 GiB. `message` and its pieces stay until then. */
+void uring_send_all(struct uring *ring, uint64_t tag, int descriptor, const void *data, size_t len);
+void uring_send_message(struct uring *ring, uint64_t tag, int descriptor,
+                        const struct msghdr *message);
 
 /* uring_message posts a completion with `tag` to the ring behind `descriptor`; any thread, no ring
  * of its own needed. Only where features.message_register. 0, or -errno. */

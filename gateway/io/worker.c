@@ -3,6 +3,7 @@
 
 #include "gateway/base/check.h"
 #include "gateway/base/clock.h"
+#include "gateway/io/stream_inside.h"
 #include "tls/tls.h"
 
 #include <errno.h>
@@ -129,6 +130,16 @@ static void dispatch(struct worker *worker, const struct completion *completion)
         CHECK(stream != NULL);
         stream_send_done(worker, stream, completion->result);
         return;
+    case REQUEST_LEND:
+        stream = find_stream(worker, tag);
+        CHECK(stream != NULL);
+        loan_send_done(worker, stream, completion->result);
+        return;
+    case REQUEST_CONNECT:
+        stream = find_stream(worker, tag);
+        CHECK(stream != NULL);
+        stream_connect_done(worker, stream, completion->result);
+        return;
     case REQUEST_SHUTDOWN:
     case REQUEST_CANCEL:
         if (tag_generation(tag) == 0)
@@ -215,6 +226,21 @@ static void await_jobs(struct worker *worker)
     }
 }
 
+/* sleep_us tells how long the worker may sleep at most. */
+static uint64_t sleep_us(const struct worker *worker)
+{
+    const struct worker_hooks *hooks = &worker->options.hooks;
+    uint64_t timeout_us = timer_wheel_next(&worker->timers, worker->now_us);
+    if (hooks->next_us == NULL)
+        return timeout_us;
+    uint64_t next_us = hooks->next_us(worker->options.user);
+    if (next_us == UINT64_MAX)
+        return timeout_us;
+    uint64_t now_us = clock_monotonic_us(); /* the turn may have been long */
+    uint64_t left_us = next_us > now_us ? next_us - now_us : 0;
+    return left_us < timeout_us ? left_us : timeout_us;
+}
+
 int worker_run(struct worker *worker)
 {
     struct completion completions[COMPLETIONS_A_TURN];
@@ -224,7 +250,7 @@ int worker_run(struct worker *worker)
     arm_accepts(worker);
     arm_wake(worker);
     while (!finished(worker)) {
-        uint64_t timeout_us = full ? 0 : timer_wheel_next(&worker->timers, worker->now_us);
+        uint64_t timeout_us = full || worker->options.spin ? 0 : sleep_us(worker);
         bool asleep = timeout_us > 0 && hooks->falling_asleep(user);
         int count =
             uring_wait(worker->ring, asleep ? timeout_us : 0, completions, COMPLETIONS_A_TURN);
@@ -356,6 +382,19 @@ void worker_stop(struct worker *worker)
 {
     worker_stop_accepting(worker);
     worker->stopping = true;
+}
+
+void *worker_connect(struct worker *worker, int descriptor, const struct sockaddr *address,
+                     socklen_t address_len)
+{
+    uint32_t slot;
+    struct stream *stream = slots_take(&worker->slots, &slot);
+    if (stream == NULL)
+        return NULL;
+    stream->slot = slot;
+    stream->descriptor = descriptor;
+    stream_connect(worker, stream, address, address_len);
+    return stream_owner(stream);
 }
 
 void worker_each_stream(struct worker *worker,

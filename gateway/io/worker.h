@@ -11,12 +11,14 @@
 #include "gateway/io/buffers.h"
 #include "gateway/io/helpers.h"
 #include "gateway/io/listener.h"
+#include "gateway/io/loan.h"
 #include "gateway/io/stream.h"
 #include "gateway/io/uring.h"
 
 #include <stdatomic.h>
 
-/* Called once a turn, in this order. */
+/* Called once a turn, in this order. All must be there, but for next_us, and for `accepted` in a
+ * worker without listeners. */
 struct worker_hooks {
     /* A connection was accepted; true: take it (a stream is made and `opened` follows), false: the
      * hook has answered, the worker closes the descriptor. */
@@ -31,6 +33,9 @@ struct worker_hooks {
     void (*awake)(void *user);
     /* worker_note was called with these bits. */
     void (*noted)(void *user, uint32_t notes);
+    /* When turn_end is to be called next (monotonic microseconds; UINT64_MAX: any time). Asked
+     * before each sleep, which ends then, some tens of microseconds late. NULL: any time. */
+    uint64_t (*next_us)(void *user);
 };
 
 struct worker_options {
@@ -42,6 +47,7 @@ struct worker_options {
     uint32_t buffer_size;
     size_t owner_size;    /* octets behind each stream */
     bool baseline;        /* only what Linux 6.1 has */
+    bool spin;            /* look for completions without ever sleeping */
     const int *listeners; /* listening descriptors; borrowed */
     uint32_t listener_count;
     uint32_t silent_listeners; /* bit per listener: nothing may be said in clear, not even 421 */
@@ -98,6 +104,15 @@ int worker_run(struct worker *worker);
  * worker_run when the last stream is gone. Worker's thread only. */
 void worker_stop_accepting(struct worker *worker);
 void worker_stop(struct worker *worker);
+
+/* worker_connect makes a stream that connects `descriptor` (a TCP socket, bound perhaps) to
+ * `address`, which stays until the owner hears `opened` or `closed` (with the reason). Returns the
+ * owner's memory, zeroed, at once; the stream owns the descriptor then. NULL: no slot, and the
+ * descriptor is the caller's. Until `opened` nothing can be written; a deadline may be set, and
+ * stream_abort gives up. A connection that is refused or unreachable is `closed` with the -errno of
+ * connect(2). Worker's thread only. */
+void *worker_connect(struct worker *worker, int descriptor, const struct sockaddr *address,
+                     socklen_t address_len) __attribute__((warn_unused_result));
 
 /* worker_each_stream calls `act` for every stream, which it may end. Worker's thread only. */
 void worker_each_stream(struct worker *worker,

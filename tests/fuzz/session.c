@@ -16,6 +16,7 @@
  * feed); what the client sends. */
 #include "gateway/receive/server.c" /* its turn is private */
 
+#include "gateway/io/stream_inside.h"
 #include "gateway/receive/verbs.h"
 #include "tests/support/model.h"
 #include "tests/support/tape.h"

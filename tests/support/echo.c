@@ -370,7 +370,11 @@ static void *serve(void *argument)
                       .secured = secured,
                       .timed_out = timed_out,
                       .closed = closed},
-        .hooks = {accepted,                turn_end,           may_sleep, nothing, noted},
+        .hooks = {.accepted = accepted,
+                      .turn_end = turn_end,
+                      .falling_asleep = may_sleep,
+                      .awake = nothing,
+                      .noted = noted      },
         .user = echo,
         .helpers = echo->options.helpers,
     };
