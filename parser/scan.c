@@ -40,10 +40,12 @@ void scan_text(struct scan *scan, struct bytes in)
         chosen->text(scan, in);
 }
 
-/* scan_octet_counts makes the line one octet longer. A line of 4 GiB stays at the largest number
- * there is. */
+/* scan_octet_counts makes the line one octet longer, if lines are measured. One of 4 GiB stays at
+ * the largest number there is. */
 static void scan_octet_counts(struct scan *scan)
 {
+    if (!scan->lengths)
+        return;
     if (scan->line_len < UINT32_MAX)
         scan->line_len++;
     if (scan->line_max < scan->line_len)

@@ -33,6 +33,7 @@ enum scan_seen {
 struct scan {
     uint8_t position;  /* enum scan_position */
     uint8_t seen;      /* enum scan_seen bits */
+    bool lengths;      /* set by the caller, at the beginning: measure lines, in twice the time */
     uint32_t line_len; /* octets of the present line so far, its CR LF not counted */
     uint32_t line_max; /* the longest line that ended or is running, stuffed dots not counted */
 };
@@ -48,8 +49,8 @@ struct scan {
 size_t scan_data(struct scan *scan, struct bytes in, struct bytes *span);
 
 /* scan_text reads text that is not dot-stuffed (BDAT, RFC 3030): the whole of `in` is text; only
- * `seen` and the line lengths are kept. A CR at the very end of the message is bare: call
- * scan_text_end when it is over. */
+ * `seen` and, if wanted, the line lengths are kept. A CR at the very end of the message is bare:
+ * call scan_text_end when it is over. */
 void scan_text(struct scan *scan, struct bytes in);
 void scan_text_end(struct scan *scan);
 

@@ -69,12 +69,15 @@ static inline uint8_t scan_octets_seen(struct scan_octets octets)
 
 static size_t avx2_data(struct scan *scan, struct bytes in)
 {
-    return scan_generic(scan, in, true);
+    return scan->lengths ? scan_generic(scan, in, true, true) : scan_generic(scan, in, true, false);
 }
 
 static void avx2_text(struct scan *scan, struct bytes in)
 {
-    scan_generic(scan, in, false);
+    if (scan->lengths)
+        scan_generic(scan, in, false, true);
+    else
+        scan_generic(scan, in, false, false);
 }
 
 const struct scan_code scan_avx2_code = {avx2_data, avx2_text};

@@ -77,15 +77,10 @@ static inline void scan_note_bare(struct scan *scan, struct scan_ends ends)
                   (ends.lf != ends.crlf ? SCAN_SEEN_BARE_LF : 0);
 }
 
-/* scan_note takes in the line ends of the `len` octets, 1 to 64, that begin at index `at`. */
-SCAN_INLINE void scan_note(struct scan *scan, struct scan_run *run, struct scan_ends ends,
-                           ptrdiff_t at, size_t len)
+/* scan_measure measures the lines that end in the `len` octets, 1 to 64, that begin at index `at`,
+ * and the one that goes on behind them. */
+SCAN_INLINE void scan_measure(struct scan_run *run, struct scan_ends ends, ptrdiff_t at, size_t len)
 {
-    if (__builtin_expect(ends.lf != ends.after_cr, 0))
-        scan_note_bare(scan, ends);
-    run->after_cr = ends.cr >> (len - 1);
-    run->after_crlf = ends.crlf >> (len - 1);
-
     /* The line that runs into this block ends before its first CR LF. Without one it has at least
      * the octets up to here but the last two: never too much, so the maximum may take it, and no
      * branch has to ask. */
@@ -97,6 +92,18 @@ SCAN_INLINE void scan_note(struct scan *scan, struct scan_run *run, struct scan_
     ptrdiff_t last = 63 ^ __builtin_clzll(ends.crlf | 1);
     ptrdiff_t start = at + last + 1 - (ptrdiff_t)(ends.crlf == 0) * SCAN_FAR;
     run->line_start = start > run->line_start ? start : run->line_start;
+}
+
+/* scan_note takes in the line ends of the `len` octets, 1 to 64, that begin at index `at`. */
+SCAN_INLINE void scan_note(struct scan *scan, struct scan_run *run, struct scan_ends ends,
+                           ptrdiff_t at, size_t len, bool lengths)
+{
+    if (__builtin_expect(ends.lf != ends.after_cr, 0))
+        scan_note_bare(scan, ends);
+    run->after_cr = ends.cr >> (len - 1);
+    run->after_crlf = ends.crlf >> (len - 1);
+    if (lengths)
+        scan_measure(run, ends, at, len);
 }
 
 SCAN_INLINE struct scan_run scan_begin(const struct scan *scan)
@@ -112,15 +119,18 @@ SCAN_INLINE struct scan_run scan_begin(const struct scan *scan)
 }
 
 /* scan_finish writes back what `run` has found up to index `end`. */
-SCAN_INLINE void scan_finish(struct scan *scan, const struct scan_run *run, size_t end)
+SCAN_INLINE void scan_finish(struct scan *scan, const struct scan_run *run, size_t end,
+                             bool lengths)
 {
+    scan->position = run->after_cr     ? SCAN_AFTER_CR
+                     : run->after_crlf ? SCAN_LINE_START
+                                       : SCAN_IN_LINE;
+    if (!lengths)
+        return;
     ptrdiff_t line_len = (ptrdiff_t)end - run->line_start - (ptrdiff_t)run->after_cr;
     ptrdiff_t line_max = line_len > run->line_max ? line_len : run->line_max;
     scan->line_len = line_len > UINT32_MAX ? UINT32_MAX : (uint32_t)line_len;
     scan->line_max = line_max > UINT32_MAX ? UINT32_MAX : (uint32_t)line_max;
-    scan->position = run->after_cr     ? SCAN_AFTER_CR
-                     : run->after_crlf ? SCAN_LINE_START
-                                       : SCAN_IN_LINE;
 }
 
 /* A block and what is known of it. `skip` octets at its front belong to the block before. */
@@ -144,16 +154,16 @@ SCAN_INLINE struct scan_view scan_look(const struct scan_run *run, struct scan_b
 
 /* scan_stop takes in the first `len` < 64 octets of the block at index `at`, and ends the run. */
 SCAN_INLINE size_t scan_stop(struct scan *scan, struct scan_run run, struct scan_view view,
-                             size_t at, size_t len)
+                             size_t at, size_t len, bool lengths)
 {
     if (len > 0) {
         unsigned past = (unsigned)(SCAN_BLOCK - len);
         uint64_t nul = scan_equal(view.block, '\0') >> view.skip << past;
         uint64_t high = scan_high(view.block) >> view.skip << past;
         scan->seen |= (nul != 0 ? SCAN_SEEN_NUL : 0) | (high != 0 ? SCAN_SEEN_8BIT : 0);
-        scan_note(scan, &run, scan_cut(view.ends, len), (ptrdiff_t)at, len);
+        scan_note(scan, &run, scan_cut(view.ends, len), (ptrdiff_t)at, len, lengths);
     }
-    scan_finish(scan, &run, at + len);
+    scan_finish(scan, &run, at + len, lengths);
     return at + len;
 }
 
@@ -167,8 +177,10 @@ SCAN_INLINE struct scan_view scan_rest(const struct scan_run *run, struct bytes 
     return scan_look(run, scan_load(in.data + at - skip), skip, stuffed);
 }
 
-/* scan_generic is scan_code.data when `stuffed`, otherwise scan_code.text. */
-SCAN_INLINE size_t scan_generic(struct scan *scan, struct bytes in, bool stuffed)
+/* scan_generic is scan_code.data when `stuffed`, otherwise scan_code.text; `lengths` is
+ * scan->lengths. Both are constants where it is called: measuring lines is as much work as all the
+ * rest. */
+SCAN_INLINE size_t scan_generic(struct scan *scan, struct bytes in, bool stuffed, bool lengths)
 {
     struct scan_run run = scan_begin(scan);
     struct scan_octets octets = scan_octets_none();
@@ -178,7 +190,7 @@ SCAN_INLINE size_t scan_generic(struct scan *scan, struct bytes in, bool stuffed
         view = scan_look(&run, scan_load(in.data + at), 0, stuffed);
         if (__builtin_expect(view.dots != 0, 0))
             break;
-        scan_note(scan, &run, view.ends, (ptrdiff_t)at, SCAN_BLOCK);
+        scan_note(scan, &run, view.ends, (ptrdiff_t)at, SCAN_BLOCK, lengths);
         octets = scan_octets_add(octets, view.block);
     }
     scan->seen |= scan_octets_seen(octets);
@@ -186,7 +198,7 @@ SCAN_INLINE size_t scan_generic(struct scan *scan, struct bytes in, bool stuffed
         view = scan_rest(&run, in, at, stuffed);
     if (len > 0 && view.dots != 0)
         len = (size_t)__builtin_ctzll(view.dots);
-    return scan_stop(scan, run, view, at, len);
+    return scan_stop(scan, run, view, at, len, lengths);
 }
 
 #endif

@@ -7,7 +7,8 @@
 #include "parser/scan.h"
 
 /* One implementation. Both functions begin at SCAN_LINE_START, SCAN_IN_LINE or SCAN_AFTER_CR, end
- * at one of these, and keep `seen` and the line lengths; neither reads outside of `in`. */
+ * at one of these, and keep `seen` and, with scan.lengths, the line lengths; neither reads outside
+ * of `in`. */
 struct scan_code {
     /* data stops before a dot at the start of a line and returns its index; in.len when there is
      * none. */

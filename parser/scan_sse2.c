@@ -74,12 +74,15 @@ static inline uint8_t scan_octets_seen(struct scan_octets octets)
 
 static size_t sse2_data(struct scan *scan, struct bytes in)
 {
-    return scan_generic(scan, in, true);
+    return scan->lengths ? scan_generic(scan, in, true, true) : scan_generic(scan, in, true, false);
 }
 
 static void sse2_text(struct scan *scan, struct bytes in)
 {
-    scan_generic(scan, in, false);
+    if (scan->lengths)
+        scan_generic(scan, in, false, true);
+    else
+        scan_generic(scan, in, false, false);
 }
 
 const struct scan_code scan_sse2_code = {sse2_data, sse2_text};

@@ -294,7 +294,7 @@ json_t *vectors_scan(struct request *request)
     uint8_t *text = malloc(request->input.len + 1); /* text never grows: dots only go away */
     if (answer == NULL || text == NULL)
         return NULL;
-    struct scan scan = {0};
+    struct scan scan = {.lengths = true};
     size_t text_len = 0;
     size_t consumed = 0;
     for (size_t i = 0; i < piece_count && request->error[0] == '\0'; i++) {
