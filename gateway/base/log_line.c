@@ -42,7 +42,7 @@ static const struct level_text levels[2][4] = {
 };
 
 static bool put_plain(char *at, const uint8_t *data, size_t len, bool json);
-static char *put_constant(char *at, const char *text);
+static char *put_constant(char *at, const char *text, size_t len);
 static char *put(char *at, const char *text, size_t len);
 static char *put_escaped(char *at, const uint8_t *data, size_t len, enum log_format format);
 static void update_time(struct log_port *port);
@@ -54,7 +54,8 @@ bool log_wanted(const struct log_port *port, enum log_level level)
            level <= (atomic_load_explicit(&port->log->mode, memory_order_relaxed) & 0xff);
 }
 
-struct log_line log_begin(struct log_port *port, enum log_level level, const char *event)
+struct log_line log_line_begin(struct log_port *port, enum log_level level, const char *event,
+                               size_t event_len)
 {
     if (port == NULL)
         return (struct log_line){0};
@@ -76,7 +77,7 @@ struct log_line log_begin(struct log_port *port, enum log_level level, const cha
     memcpy(at, port->time, LOG_TIME_LEN);
     at += LOG_TIME_LEN;
     memcpy(at, text->text, sizeof(text->text));
-    at = put_constant(at + text->len, event);
+    at = put_constant(at + text->len, event, event_len);
     if (json)
         *at++ = '"';
     struct log_line line = {port, at, start + LOG_LINE_MAX - CLOSING_LEN};
@@ -86,7 +87,7 @@ struct log_line log_begin(struct log_port *port, enum log_level level, const cha
 }
 
 /* Opens ` key=` or `,"key":`. False: the line has no room for it and `len` octets more. */
-static bool put_key(struct log_line *line, const char *key, size_t len)
+static bool put_key(struct log_line *line, const char *key, size_t key_len, size_t len)
 {
     if (line->port == NULL || (size_t)(line->end - line->at) < CONSTANT_LEN_MAX + 4 + len)
         return false;
@@ -94,25 +95,26 @@ static bool put_key(struct log_line *line, const char *key, size_t len)
     if (line->port->format == LOG_JSON) {
         *at++ = ',';
         *at++ = '"';
-        at = put_constant(at, key);
+        at = put_constant(at, key, key_len);
         *at++ = '"';
         *at++ = ':';
     } else {
         *at++ = ' ';
-        at = put_constant(at, key);
+        at = put_constant(at, key, key_len);
         *at++ = '=';
     }
     line->at = at;
     return true;
 }
 
-void log_bytes(struct log_line *line, const char *key, const void *data, size_t len)
+void log_line_bytes(struct log_line *line, const char *key, size_t key_len, const void *data,
+                    size_t len)
 {
     bool cut = len > LOG_VALUE_MAX;
     if (cut)
         len = LOG_VALUE_MAX;
     /* The longest: each octet as \u00NN, quotes, three dots. */
-    if (!put_key(line, key, 6 * len + 2 + 3))
+    if (!put_key(line, key, key_len, 6 * len + 2 + 3))
         return;
     bool json = line->port->format == LOG_JSON;
     char *at = line->at;
@@ -134,23 +136,17 @@ void log_bytes(struct log_line *line, const char *key, const void *data, size_t 
     line->at = at;
 }
 
-void log_string(struct log_line *line, const char *key, const char *value)
-{
-    log_bytes(line, key, value, strlen(value));
-}
-
-void log_number(struct log_line *line, const char *key, uint64_t value)
+void log_line_number(struct log_line *line, const char *key, size_t key_len, uint64_t value)
 {
     char digits[20];
-    if (!put_key(line, key, sizeof(digits)))
+    if (!put_key(line, key, key_len, sizeof(digits)))
         return;
-    unsigned count = 0;
+    size_t first = sizeof(digits);
     do {
-        digits[count++] = (char)('0' + value % 10);
+        digits[--first] = (char)('0' + value % 10);
         value /= 10;
     } while (value > 0);
-    while (count > 0)
-        *line->at++ = digits[--count];
+    line->at = put(line->at, digits + first, sizeof(digits) - first);
 }
 
 void log_end(struct log_line *line)
@@ -200,33 +196,26 @@ static char *put(char *at, const char *text, size_t len)
     return at + len;
 }
 
-static char *put_constant(char *at, const char *text)
+static char *put_constant(char *at, const char *text, size_t len)
 {
-    for (size_t i = 0; i < CONSTANT_LEN_MAX && text[i] != '\0'; i++)
-        *at++ = text[i];
-    return at;
+    return put(at, text, len < CONSTANT_LEN_MAX ? len : CONSTANT_LEN_MAX);
 }
 
 static const uint64_t ONES = UINT64_MAX / 255;
 
-/* Whether any octet of the word is below `limit` (at most 128), or equal to `octet`; wrong only for
- * words that also have one above 127, which is_plain refuses anyway. */
-static uint64_t any_below(uint64_t word, uint8_t limit)
-{
-    return (word - ONES * limit) & ~word & ONES * 128;
-}
-
-static uint64_t any_equal(uint64_t word, uint8_t octet)
-{
-    return any_below(word ^ ONES * octet, 1);
-}
-
-/* Eight octets at once that need neither escapes nor, in logfmt, quotes. */
+/* Eight octets at once that need neither escapes nor, in logfmt, quotes. Each term has the high bit
+ * of an octet that is wrong; in a word without octets above 127 nothing is carried from one that is
+ * right. */
 static bool is_plain(uint64_t word, bool json)
 {
-    uint64_t other = json ? any_below(word, ' ') : any_below(word, ' ' + 1) | any_equal(word, '=');
-    return (other | (word & ONES * 128) | any_equal(word, '"') | any_equal(word, '\\') |
-            any_equal(word, 127)) == 0;
+    uint64_t wrong = word;                         /* above 127 */
+    wrong |= word + ONES;                          /* 127 */
+    wrong |= word - ONES * (json ? ' ' : ' ' + 1); /* below */
+    wrong |= (word ^ ONES * '"') - ONES;           /* equal: 0 - 1 */
+    wrong |= (word ^ ONES * '\\') - ONES;
+    if (!json)
+        wrong |= (word ^ ONES * '=') - ONES;
+    return (wrong & ONES * 128) == 0;
 }
 
 /* Copies the value while it is plain. False: it is not, and `at` holds rubbish. */
