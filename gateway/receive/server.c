@@ -301,7 +301,8 @@ static int init(struct server *server, struct worker *worker, const struct serve
     list_init(&server->aborting);
     list_init(&server->stalled);
     if (server->context.scratch == NULL ||
-        !blocks_init_sized(&server->lines, setup->worker.streams_max, LIMIT_LINE))
+        !blocks_init_sized(&server->lines, setup->worker.streams_max, LIMIT_LINE) ||
+        !blocks_init_sized(&server->names, setup->worker.streams_max, SESSION_HELO_MAX + 1))
         return -ENOMEM;
     use_options(server, setup->options);
     return 0;
@@ -330,6 +331,7 @@ int server_run(struct server *server, struct worker *worker, const struct server
         worker_cleanup(worker);
     }
     blocks_cleanup(&server->lines);
+    blocks_cleanup(&server->names);
     free(server->context.scratch);
     server->context.scratch = NULL;
     return result;

@@ -86,6 +86,7 @@ struct server {
     struct transaction_context context;
     struct blocks
         lines; /* of LIMIT_LINE octets: unfinished command lines, one for each session at most */
+    struct blocks names;  /* of long HELO names, one for each session at most */
     struct list waiting;  /* transactions, in the order of their commit_position */
     struct list aborting; /* transactions without a session, waiting for room for their ABORT */
     struct list stalled;  /* sessions that wait for room in the staging ring */

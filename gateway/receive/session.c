@@ -17,7 +17,7 @@ enum {
     HANDSHAKE_S_MAX = 60, /* a client that takes longer for its handshake is no client */
 };
 
-static_assert(sizeof(struct stream) + sizeof(struct session) <= 512, "an idle connection is small");
+static_assert(sizeof(struct stream) + sizeof(struct session) <= 320, "an idle connection is small");
 
 static struct worker *worker_of(struct session *session)
 {
@@ -109,6 +109,22 @@ void session_reset(struct session *session)
     session->mode = SESSION_COMMAND;
     if (session->state != SESSION_CONNECTED)
         session->state = SESSION_READY;
+}
+
+void session_set_helo(struct session *session, struct bytes name)
+{
+    struct blocks *blocks = &session->server->names;
+    uint8_t *kept = session->helo_short;
+    CHECK(name.len <= SESSION_HELO_MAX);
+    blocks_give(blocks, session->helo_long);
+    session->helo_long = NULL;
+    if (name.len > SESSION_HELO_SHORT) {
+        kept = session->helo_long = blocks_take(blocks);
+        CHECK(kept != NULL); /* there is one for each session */
+    }
+    session->helo_len = (uint8_t)name.len;
+    if (name.len > 0)
+        memcpy(kept, name.data, name.len);
 }
 
 /* --- reading --- */
@@ -253,7 +269,8 @@ static void commit(struct session *session)
 {
     struct server *server = session->server;
     struct stamp stamp = {
-        .helo = bytes_make(session->helo, session->helo_len),
+        .helo = bytes_make(session->helo_long != NULL ? session->helo_long : session->helo_short,
+                           session->helo_len),
         .peer = &session->peer,
         .extended = session->extended,
         .tls = session_is_secure(session) ? tls_info(stream_tls(stream_of(session))) : NULL,
@@ -508,7 +525,7 @@ void session_secured(struct stream *stream, void *owner)
     session->mode = SESSION_COMMAND;
     session->state = SESSION_CONNECTED;
     session->extended = false;
-    session->helo_len = 0;
+    session_set_helo(session, bytes_make(NULL, 0));
     session->line_len = 0;
     session->forgiven = 0;
     if (session->tls == SERVER_TLS_IMPLICIT)
@@ -532,6 +549,7 @@ void session_closed(struct stream *stream, void *owner, int error)
     list_remove(&session->stalled);
     blocks_give(&server->lines, session->line);
     session->line = NULL;
+    session_set_helo(session, bytes_make(NULL, 0));
     session_drop_transaction(session);
     admission_leave(server->admission, &session->peer);
     /* After QUIT many close without reading the farewell of TLS, which makes it a reset. */

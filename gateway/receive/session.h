@@ -29,11 +29,17 @@ enum session_mode {
     SESSION_HANDSHAKE = 6, /* those of the TLS handshake, which are not for us */
 };
 
+enum {
+    SESSION_HELO_MAX = 255,
+    SESSION_HELO_SHORT = 55, /* few names are longer, and each octet here is there 10,000 times */
+};
+
 struct session {
     struct server *server;
     struct transaction *transaction; /* from MAIL on; NULL: none */
     struct list_node stalled;        /* in server->stalled: waits for room in the staging ring */
     uint8_t *line;                   /* block with an unfinished command line, or NULL */
+    uint8_t *helo_long; /* block with a name that helo_short has no room for, or NULL */
     uint64_t id;
     uint64_t chunk_left; /* octets of the present chunk still to come */
     union address_any peer;
@@ -57,7 +63,7 @@ struct session {
     bool early : 1;         /* the client talked before our greeting had left */
     bool left : 1;          /* the last word was said */
     uint8_t helo_len;
-    uint8_t helo[255];
+    uint8_t helo_short[SESSION_HELO_SHORT]; /* its name, unless it is longer */
 };
 
 /* The stream's callbacks for a session (gateway/io/stream.h). */
@@ -78,6 +84,10 @@ void session_leave(struct session *session, enum reply reply);
 void session_drop_transaction(struct session *session);
 void session_reset(struct session *session);
 void session_deadline(struct session *session, uint32_t seconds);
+
+/* session_set_helo keeps the name that the client gave (at most SESSION_HELO_MAX octets; empty:
+ * none any more). */
+void session_set_helo(struct session *session, struct bytes name);
 
 /* session_is_secure is true once TLS is active. session_start_tls answers STARTTLS with 220 and
  * begins the handshake (RFC 3207 4). False: it can't now; nothing was said and nothing has changed.

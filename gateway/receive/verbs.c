@@ -29,13 +29,12 @@ static enum server_ehlo offered(struct session *session)
 
 static enum reply do_helo(struct session *session, const struct command *command)
 {
-    if (command->argument.len > sizeof(session->helo))
+    if (command->argument.len > SESSION_HELO_MAX)
         return REPLY_BAD_ARGUMENT;
     session_drop_transaction(session);
     session->state = SESSION_READY;
     session->extended = command->verb == VERB_EHLO;
-    session->helo_len = (uint8_t)command->argument.len;
-    memcpy(session->helo, command->argument.data, command->argument.len);
+    session_set_helo(session, command->argument);
     const struct server *server = session->server;
     if (session->extended) {
         session_say(session, server_ehlo(server, offered(session)));

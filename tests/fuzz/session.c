@@ -542,7 +542,7 @@ static void finish(int result)
 static void check_home(void)
 {
     struct completion completions[64];
-    insist(server.lines.used == 0);
+    insist(server.lines.used == 0 && server.names.used == 0);
     insist(worker.records.used == 0 && worker.blocks.used == 0 &&
            worker.buffers.given + worker.buffers.home_count == BUFFERS && worker.slots.used == 0);
     insist(list_empty(&worker.streams) && list_empty(&worker.starved) && worker.timers.count == 0);
