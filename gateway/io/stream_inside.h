@@ -17,7 +17,7 @@ void stream_receive_done(struct worker *worker, struct stream *stream, int resul
                          bool has_buffer, bool more);
 void stream_send_done(struct worker *worker, struct stream *stream, int result);
 void stream_connect_done(struct worker *worker, struct stream *stream, int result);
-void stream_request_done(struct worker *worker, struct stream *stream, enum request kind);
+void stream_cancel_done(struct worker *worker, struct stream *stream);
 void stream_timer_fired(struct worker *worker, struct timer *timer);
 
 /* stream_flush starts the send of what was collected, and frees a dead stream when the kernel owes

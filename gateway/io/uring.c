@@ -247,13 +247,6 @@ void uring_send_message(struct uring *ring, uint64_t tag, int descriptor,
     io_uring_sqe_set_data64(sqe, tag);
 }
 
-void uring_shutdown(struct uring *ring, uint64_t tag, int descriptor, int how)
-{
-    struct io_uring_sqe *sqe = take_sqe(ring);
-    io_uring_prep_shutdown(sqe, descriptor, how);
-    io_uring_sqe_set_data64(sqe, tag);
-}
-
 void uring_cancel(struct uring *ring, uint64_t tag, uint64_t target)
 {
     struct io_uring_sqe *sqe = take_sqe(ring);

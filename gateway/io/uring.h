@@ -18,12 +18,11 @@ enum request {
     REQUEST_ACCEPT = 1,
     REQUEST_RECEIVE = 2,
     REQUEST_SEND = 3,
-    REQUEST_SHUTDOWN = 4,
-    REQUEST_CANCEL = 5,
-    REQUEST_CLOSE = 6,
-    REQUEST_WAKE = 7, /* another thread rang: through MSG_RING, or the eventfd became readable */
-    REQUEST_CONNECT = 8,
-    REQUEST_LEND = 9, /* a send of what a stream has on loan */
+    REQUEST_CANCEL = 4,
+    REQUEST_CLOSE = 5,
+    REQUEST_WAKE = 6, /* another thread rang: through MSG_RING, or the eventfd became readable */
+    REQUEST_CONNECT = 7,
+    REQUEST_LEND = 8, /* a send of what a stream has on loan */
 };
 
 /* A request's name in the kernel: kind(8) | generation(24) | slot(32). A completion comes back with
@@ -107,7 +106,6 @@ void uring_poll_multishot(struct uring *ring, uint64_t tag, int descriptor);
 void uring_send(struct uring *ring, uint64_t tag, int descriptor, const void *data, size_t len);
 void uring_connect(struct uring *ring, uint64_t tag, int descriptor, const struct sockaddr *address,
                    socklen_t address_len);
-void uring_shutdown(struct uring *ring, uint64_t tag, int descriptor, int how);
 void uring_cancel(struct uring *ring, uint64_t tag, uint64_t target);
 void uring_close(struct uring *ring, uint64_t tag, int descriptor);
 

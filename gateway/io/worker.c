@@ -140,13 +140,12 @@ static void dispatch(struct worker *worker, const struct completion *completion)
         CHECK(stream != NULL);
         stream_connect_done(worker, stream, completion->result);
         return;
-    case REQUEST_SHUTDOWN:
     case REQUEST_CANCEL:
         if (tag_generation(tag) == 0)
             return; /* of an accept */
         stream = find_stream(worker, tag);
         CHECK(stream != NULL);
-        stream_request_done(worker, stream, tag_kind(tag));
+        stream_cancel_done(worker, stream);
         return;
     case REQUEST_CLOSE: return;
     case REQUEST_WAKE:

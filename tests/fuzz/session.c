@@ -531,7 +531,7 @@ static void finish(int result)
         if (stream != NULL && stream->send_in_flight && stream->state == STREAM_CLOSING)
             stream_send_done(&worker, stream, -ECANCELED);
         while (stream != NULL && stream->requests_out > stream->send_in_flight)
-            stream_request_done(&worker, stream, REQUEST_SHUTDOWN);
+            stream_cancel_done(&worker, stream);
     }
     insist(stream == NULL);
     settle_all();

@@ -113,10 +113,6 @@ static void sends_and_closes(void **state)
     expect(ring, send, 5, false);
     assert_int_equal(read(ends[1], got, sizeof(got)), 5);
     assert_string_equal(got, "hello");
-    uint64_t shut = tag_make(REQUEST_SHUTDOWN, 1, 0);
-    uring_shutdown(ring, shut, ends[0], SHUT_WR);
-    expect(ring, shut, 0, false);
-    assert_int_equal(read(ends[1], got, sizeof(got)), 0);
     close(ends[1]);
     uring_send(ring, send, ends[0], "nobody", 6);
     expect(ring, send, -EPIPE, false); /* and no signal */
