@@ -14,8 +14,8 @@ endif
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all programs unit-tests fuzzers run test deps deps-test bench fuzz tidy format \
-	check-neon install clean distclean help FORCE
+.PHONY: all programs unit-tests fuzzers run test deps deps-test deps-bench bench bench-compare \
+	bench-pictures fuzz tidy format check-neon install clean distclean help FORCE
 
 # --- What Debian has to bring. --------------------------------------------------------------------
 
@@ -23,6 +23,9 @@ PACKAGES := gcc g++ libc6-dev make dpkg-dev liburing-dev libjemalloc-dev libconf
 	libisal-dev libjansson-dev swaks libnet-ssleay-perl
 PACKAGES_TEST := libcmocka-dev clang-14 libclang-rt-14-dev clang-format-14 python3 curl msmtp \
 	postfix openssl gnutls-bin testssl.sh python3-cryptography
+# Node.js may also come from elsewhere, and then brings npm along.
+PACKAGES_BENCH = python3-matplotlib $(if $(shell command -v node),,nodejs) \
+	$(if $(shell command -v npm),,npm)
 ifdef BORINGSSL_SRC
 PACKAGES += cmake ninja-build
 endif
@@ -92,11 +95,12 @@ LIBRARY := $(OUT)/libringmx.a
 program_ringmx             := $(wildcard gateway/main.c)
 program_ringmxctl          := $(wildcard gateway/admin/ringmxctl.c)
 program_ringmx-vectors     := $(wildcard tests/vectors.c tests/vectors_*.c)
-program_ringmx-load        := $(wildcard bench/load.c bench/load_*.c)
-program_ringmx-sink        := $(wildcard bench/sink.c bench/sink_*.c)
-program_ringmx-null        := $(wildcard bench/null.c bench/null_*.c)
-program_ringmx-bench-scan  := $(wildcard bench/scan.c bench/scan_*.c)
-program_ringmx-bench-spool := $(wildcard bench/spool.c bench/spool_*.c)
+program_ringmx-load        := $(wildcard bench/load/*.c bench/words.c)
+program_ringmx-sink        := $(wildcard bench/sink.c bench/sink_*.c bench/words.c)
+program_ringmx-null        := $(wildcard bench/null.c bench/null_*.c bench/words.c)
+program_ringmx-bench-scan  := $(wildcard bench/scan.c bench/scan_*.c) bench/words.c \
+	bench/load/corpus.c
+program_ringmx-bench-spool := $(wildcard bench/spool.c bench/spool_*.c bench/words.c)
 program_ringmx-bench-tls   := $(wildcard bench/tls.c bench/tls_*.c)
 NAMES := ringmx ringmxctl ringmx-vectors ringmx-load ringmx-sink ringmx-null ringmx-bench-scan \
 	ringmx-bench-spool ringmx-bench-tls
@@ -104,11 +108,18 @@ NAMES := $(foreach name,$(NAMES),$(if $(program_$(name)),$(name)))
 PROGRAMS := $(NAMES:%=$(BIN)/%)
 PROGRAM_OBJECTS = $(foreach name,$(NAMES),$(call objects,$(program_$(name))))
 $(BIN)/ringmx-vectors: EXTRA := -ljansson
-$(addprefix $(BIN)/,ringmx-load ringmx-null ringmx-bench-scan ringmx-bench-spool): EXTRA := -lm
+$(BIN)/ringmx-load: EXTRA := -lm -ljansson
+$(BIN)/ringmx-bench-scan: EXTRA := -ljansson
+$(addprefix $(BIN)/,ringmx-null ringmx-bench-spool): EXTRA := -lm
 
 # Helpers shared by tests stand in tests/support/ and are linked to each of them.
 SUPPORT    := $(call objects,$(wildcard tests/support/*.c))
 UNIT_TESTS := $(patsubst %.c,$(OUT)/%,$(wildcard tests/unit/*_test.c))
+# Of the load program all but main, for its unit tests; an archive, so that a test can stand in for
+# a part.
+LOAD_PARTS := $(OUT)/libload.a
+LOAD_OBJECTS := $(call objects,$(filter-out bench/load/main.c,$(program_ringmx-load)))
+$(patsubst %.c,$(OUT)/%,$(wildcard tests/unit/load_*_test.c)): PARTS = $(LOAD_PARTS)
 FUZZERS    := $(patsubst %.c,$(OUT)/%,$(wildcard tests/fuzz/*.c))
 
 all: programs
@@ -138,21 +149,23 @@ $(OUT)/%.o: %.c $(OUT)/flags | $(BORINGSSL)/link
 # The list of members is part of the target, so that a deleted source leaves the archive, too.
 $(OUT)/members: FORCE
 	@mkdir -p $(@D)
-	@echo "$(OBJECTS)" | cmp -s - $@ || echo "$(OBJECTS)" > $@
+	@echo "$(OBJECTS) $(LOAD_OBJECTS)" | cmp -s - $@ || echo "$(OBJECTS) $(LOAD_OBJECTS)" > $@
 
-$(LIBRARY): $(OBJECTS) $(OUT)/members
+$(LIBRARY): $(OBJECTS)
+$(LOAD_PARTS): $(LOAD_OBJECTS)
+$(LIBRARY) $(LOAD_PARTS): $(OUT)/members
 	$(call say,AR,$@)
 	@rm -f $@ # and append: two folders may have a file of the same name
-	$(Q)$(AR) qcsD $@ $(OBJECTS)
+	$(Q)$(AR) qcsD $@ $(filter %.o,$^)
 
 .SECONDEXPANSION:
 $(PROGRAMS): $(BIN)/%: $$(call objects,$$(program_$$*)) $(LIBRARY)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBRARIES) $(EXTRA)
 
-$(UNIT_TESTS): %: %.o $(SUPPORT) $(LIBRARY)
+$(UNIT_TESTS): %: %.o $$(PARTS) $(SUPPORT) $(LIBRARY)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBRARIES) -lcmocka
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBRARIES) -lcmocka $(if $(PARTS),-lm -ljansson)
 
 $(FUZZERS): %: %.o $(SUPPORT) $(LIBRARY)
 	$(call say,LINK,$@)
@@ -196,6 +209,11 @@ deps-test:
 	$(call install_missing,$(PACKAGES) $(PACKAGES_TEST))
 	@$(MAKE) --silent $(BORINGSSL)/link
 
+# Servers to compare with: those that Debian does not install beside Postfix are only unpacked.
+deps-bench: deps-test
+	$(call install_missing,$(PACKAGES_BENCH))
+	@bench/servers/fetch.sh build/peers
+
 $(BORINGSSL)/link: tls/boringssl.sh
 	@JOBS="$(JOBS)" tls/boringssl.sh $(BORINGSSL) "$(BORINGSSL_SRC)"
 
@@ -225,6 +243,15 @@ fuzz: deps-test
 bench: deps-test
 	@$(MAKE) programs
 	@/usr/bin/python3 bench/bench.py
+
+bench-compare: deps-bench
+	@$(MAKE) programs
+	@/usr/bin/python3 bench/bench.py --compare
+	@/usr/bin/python3 bench/pictures.py
+
+bench-pictures:
+	$(call install_missing,$(PACKAGES_BENCH))
+	@/usr/bin/python3 bench/pictures.py
 
 tidy:
 	@/usr/bin/python3 tests/tidy.py
@@ -264,7 +291,9 @@ help:
 	@echo 'make test         every test; ends with "N passed, N failed" (ONLY="unit/asan fuzz")'
 	@echo 'make deps         Debian packages and BoringSSL (BORINGSSL_SRC=DIR: upstream)'
 	@echo 'make deps-test    those that only the tests want, too'
-	@echo 'make bench        measure, and print the table'
+	@echo 'make deps-bench   and the servers that bench-compare measures, unpacked for it alone'
+	@echo 'make bench        measure ringmx and its do-nothing yardsticks'
+	@echo 'make bench-compare  and other servers; bench-pictures draws the pictures anew'
 	@echo 'make fuzz         only the fuzzers (SECONDS_PER_FUZZER=10)'
 	@echo 'make tidy format  check the house style; apply clang-format'
 	@echo 'make check-neon   compile the parser for 64-bit ARM'

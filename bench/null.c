@@ -5,6 +5,7 @@
  * It believes its client: the end of DATA is seen only at the end of a receive, so a client must
  * wait for the 250 before it sends more (RFC 5321 section 4.1.1.4); BDAT has no such limit. */
 #include "bench/null_store.h"
+#include "bench/words.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -534,24 +535,27 @@ static void options_read(int argc, char **argv, struct server *server, uint16_t 
         {"durable", required_argument, NULL, 's'},
         {NULL,      0,                 NULL, 0  },
     };
+    static const char *const ways[] = {"direct", "fdatasync", NULL};
+    words_program("ringmx-null");
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (option) {
-        case 'p': *port = (uint16_t)strtoul(optarg, NULL, 10); break;
+        case 'p': *port = (uint16_t)words_count("port", optarg, 0, 65535); break;
         case 'd': server->store.dir = optarg; break;
-        case 'c': pin((int)strtol(optarg, NULL, 10)); break;
+        case 'c': pin((int)words_count("cpu", optarg, 0, CPU_SETSIZE - 1)); break;
         case 'm': server->store.durability = DURABLE_NOT; break;
         case 's':
-            if (strcmp(optarg, "direct") != 0 && strcmp(optarg, "fdatasync") != 0)
-                die("--durable: direct or fdatasync");
-            server->store.durability = optarg[0] == 'd' ? DURABLE_DIRECT : DURABLE_FDATASYNC;
+            server->store.durability =
+                words_choice("durable", optarg, ways) == 0 ? DURABLE_DIRECT : DURABLE_FDATASYNC;
             break;
         default:
-            die("usage: ringmx-null [--port N] [--cpu N] [--memory | "
-                "--durable=direct|fdatasync --dir DIR]");
+            words_die("usage: ringmx-null [--port N] [--cpu N] [--memory | "
+                      "--durable=direct|fdatasync --dir DIR]");
         }
     }
+    if (optind < argc)
+        words_die("%s: what is this?", argv[optind]);
     if (server->store.durability != DURABLE_NOT && server->store.dir == NULL)
-        die("--durable needs --dir");
+        words_die("--durable needs --dir");
 }
 
 int main(int argc, char **argv)

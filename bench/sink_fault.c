@@ -1,7 +1,8 @@
 /* The choices: see sink_fault.h. */
 #include "bench/sink_fault.h"
 
-#include <stdlib.h>
+#include "bench/words.h"
+
 #include <string.h>
 
 static const uint64_t whole = UINT64_C(1) << 32;
@@ -22,87 +23,66 @@ const char *const sink_fault_names[SINK_FAULT_COUNT] = {
 
 /* --- reading --- */
 
-/* phase_read finds the rule of the phase that `*text` begins with, and moves it behind the name. */
-static struct sink_fault_rule *phase_read(struct sink_faults *faults, const char **text)
+enum { PART_MAX = 32 };
+
+/* part_copy copies the octets in front of `end` to `out`. */
+static void part_copy(const char *name, const char *text, const char *end, char out[PART_MAX])
 {
-    size_t len = strcspn(*text, "=");
-    for (size_t i = 0; i < SINK_PHASE_COUNT; i++) {
-        if (strlen(sink_phase_names[i]) != len || memcmp(sink_phase_names[i], *text, len) != 0)
-            continue;
-        *text += len;
-        return &faults->rules[i];
-    }
-    return NULL;
+    size_t len = (size_t)(end - text);
+    if (len >= PART_MAX)
+        words_die("--%s: \"%s\" is too long", name, text);
+    memcpy(out, text, len);
+    out[len] = '\0';
 }
 
-/* share_read reads a rate that `end` ends ("10%", "0.1"), and moves `*text` there. */
-static bool share_read(const char **text, char end, uint64_t *share)
+/* rule_read finds the rule of the phase that stands in front of `end`. */
+static struct sink_fault_rule *rule_read(struct sink_faults *faults, const char *name,
+                                         const char *text, const char *end)
 {
-    char *behind;
-    double rate = strtod(*text, &behind);
-    if (behind == *text)
-        return false;
-    if (*behind == '%') {
-        rate /= 100;
-        behind++;
-    }
-    if (!(rate >= 0 && rate <= 1) || *behind != end)
-        return false;
-    *text = behind;
-    *share = (uint64_t)(rate * (double)whole + 0.5);
-    return true;
+    static const char *words[SINK_PHASE_COUNT + 1];
+    memcpy(words, sink_phase_names, sizeof sink_phase_names);
+    char phase[PART_MAX];
+    part_copy(name, text, end, phase);
+    return &faults->rules[words_choice(name, phase, words)];
 }
 
-static bool time_read(const char *text, uint64_t *time_us)
+static uint64_t share_read(const char *name, const char *text)
 {
-    static const struct {
-        const char *name;
-        double us;
-    } units[] = {
-        {"us", 1  },
-        {"ms", 1e3},
-        {"s",  1e6}
-    };
-    char *behind;
-    double number = strtod(text, &behind);
-    if (behind == text || !(number >= 0 && number < 1e6))
-        return false;
-    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
-        if (strcmp(behind, units[i].name) == 0) {
-            *time_us = (uint64_t)(number * units[i].us);
-            return *time_us > 0;
-        }
-    }
-    return false;
+    return (uint64_t)(words_rate(name, text) * (double)whole + 0.5);
 }
 
-bool sink_fault_parse(struct sink_faults *faults, enum sink_fault fault, const char *text)
+void sink_fault_parse(struct sink_faults *faults, enum sink_fault fault, const char *name,
+                      const char *text)
 {
-    struct sink_fault_rule *rule = phase_read(faults, &text);
-    if (rule == NULL)
-        return false;
-    rule->shares[fault] = whole;
-    if (*text == '=') {
-        text++;
-        if (!share_read(&text, '\0', &rule->shares[fault]))
-            return false;
-    }
+    const char *end = strchrnul(text, '=');
+    struct sink_fault_rule *rule = rule_read(faults, name, text, end);
+    rule->shares[fault] = *end == '=' ? share_read(name, end + 1) : whole;
     uint64_t sum = 0;
     for (size_t i = 0; i < SINK_FAULT_COUNT; i++)
         sum += rule->shares[i];
-    return sum <= whole;
+    if (sum > whole)
+        words_die("--%s %s: all rates of a phase together are at most 100%%", name, text);
 }
 
-bool sink_fault_parse_delay(struct sink_faults *faults, const char *text)
+void sink_fault_parse_delay(struct sink_faults *faults, const char *name, const char *text)
 {
-    struct sink_fault_rule *rule = phase_read(faults, &text);
-    if (rule == NULL || *text++ != '=')
-        return false;
+    const char *end = strchr(text, '=');
+    if (end == NULL)
+        words_die("--%s: \"%s\" is not PHASE=TIME or PHASE=RATE:TIME, as dot=100ms or rcpt=1%%:5s",
+                  name, text);
+    struct sink_fault_rule *rule = rule_read(faults, name, text, end);
+    const char *colon = strchr(end, ':');
+    const char *time = colon != NULL ? colon + 1 : end + 1;
     rule->delay_share = whole;
-    if (strchr(text, ':') != NULL &&
-        (!share_read(&text, ':', &rule->delay_share) || *text++ != ':'))
-        return false;
-    return time_read(text, &rule->delay_us);
+    if (colon != NULL) {
+        char rate[PART_MAX];
+        part_copy(name, end + 1, colon, rate);
+        rule->delay_share = share_read(name, rate);
+    }
+    rule->delay_us = words_duration_us(name, time);
+    /* A bare number could be meant as a rate. */
+    if (rule->delay_us == 0 || strpbrk(time, "smh") == NULL)
+        words_die("--%s: \"%s\" is no time with a unit, as 100ms or 5s", name, time);
 }
 
 /* --- choosing --- */

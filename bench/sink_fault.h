@@ -46,13 +46,12 @@ struct sink_faults {
 extern const char *const sink_phase_names[SINK_PHASE_COUNT];
 extern const char *const sink_fault_names[SINK_FAULT_COUNT];
 
-/* sink_fault_parse reads "rcpt" (always), "rcpt=10%" or "rcpt=0.1" as the rate of `fault`;
- * sink_fault_parse_delay reads "dot=100ms" or "dot=5%:2s" (units us, ms, s). False: it is none, or
- * the rates of a phase come to more than 100%. */
-bool sink_fault_parse(struct sink_faults *faults, enum sink_fault fault, const char *text)
-    __attribute__((warn_unused_result));
-bool sink_fault_parse_delay(struct sink_faults *faults, const char *text)
-    __attribute__((warn_unused_result));
+/* sink_fault_parse reads "rcpt" (always), "rcpt=10%" or "rcpt=0.1", the value of --`name`, as the
+ * rate of `fault`; sink_fault_parse_delay reads "dot=100ms" or "dot=5%:2s" (with a unit). Both exit
+ * through words_die when it is none, or the rates of a phase come to more than 100%. */
+void sink_fault_parse(struct sink_faults *faults, enum sink_fault fault, const char *name,
+                      const char *text);
+void sink_fault_parse_delay(struct sink_faults *faults, const char *name, const char *text);
 
 /* sink_fault_choose makes the next choice for a phase. sink_fault_delay_us tells how long the reply
  * must wait, 0: not at all. Any thread. */

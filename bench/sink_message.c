@@ -106,10 +106,12 @@ void sink_message_accept(struct sink_message *message)
 
 /* --- the text --- */
 
-/* field_keep copies the value of a header line if the line is the field `name`, colon included. */
+/* field_keep copies the value of a header line if the line is the field `name`, colon included, and
+ * the first of them: ringmx-load puts its own in front of what a message has already. */
 static void field_keep(struct bytes line, struct bytes name, char *out, uint8_t *out_len)
 {
-    if (line.len < name.len || !bytes_equal_nocase(bytes_slice(line, 0, name.len), name))
+    if (*out_len > 0 || line.len < name.len ||
+        !bytes_equal_nocase(bytes_slice(line, 0, name.len), name))
         return;
     struct bytes value = bytes_skip(line, name.len);
     while (value.len > 0 && (*value.data == ' ' || *value.data == '\t'))

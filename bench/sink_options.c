@@ -1,10 +1,10 @@
 /* The command line: see sink_options.h. */
 #include "bench/sink_options.h"
 
+#include "bench/words.h"
 #include "gateway/base/limits.h"
 
 #include <getopt.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,50 +83,12 @@ static const struct {
 };
 enum { EXTENSION_COUNT = sizeof(extensions) / sizeof(extensions[0]) };
 
-__attribute__((format(printf, 1, 2), noreturn)) static void die(const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    fputs("ringmx-sink: ", stderr);
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
-    va_end(arguments);
-    exit(2);
-}
-
-static uint64_t number_read(const char *name, const char *text, uint64_t min, uint64_t max)
-{
-    char *end;
-    uint64_t number = strtoull(text, &end, 10);
-    if (*text < '0' || *text > '9' || *end != '\0' || number < min || number > max)
-        die("--%s: %s is not a number from %llu to %llu", name, text, (unsigned long long)min,
-            (unsigned long long)max);
-    return number;
-}
-
 static void listen_add(struct sink_options *options, const char *text)
 {
     if (options->listener_count == SINK_LISTENERS_MAX)
-        die("--listen: at most %d addresses", SINK_LISTENERS_MAX);
+        words_die("--listen: at most %d addresses", SINK_LISTENERS_MAX);
     if (!listener_parse(text, &options->listeners[options->listener_count++]))
-        die("--listen: %s is not ADDRESS:PORT, as 127.0.0.1:2525 or [::1]:0", text);
-}
-
-static void tls_choose(struct sink_options *options, const char *text)
-{
-    static const char *const names[] = {
-        [SINK_TLS_NONE] = "none",
-        [SINK_TLS_STARTTLS] = "starttls",
-        [SINK_TLS_REQUIRED] = "required",
-        [SINK_TLS_IMPLICIT] = "implicit",
-    };
-    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        if (strcmp(text, names[i]) == 0) {
-            options->tls = (enum sink_tls)i;
-            return;
-        }
-    }
-    die("--tls: %s is not none, starttls, required or implicit", text);
+        words_die("--listen: %s is not ADDRESS:PORT, as 127.0.0.1:2525 or [::1]:0", text);
 }
 
 static void extension_leave_out(struct sink_options *options, const char *text)
@@ -139,69 +101,56 @@ static void extension_leave_out(struct sink_options *options, const char *text)
             return;
         }
     }
-    die("--without: %s is not announced at all", text);
+    words_die("--without: %s is not announced at all", text);
 }
 
 static void line_announce(struct sink_options *options, const char *text)
 {
     if (options->announced_count == SINK_LINES_MAX)
-        die("--announce: at most %d lines", SINK_LINES_MAX);
+        words_die("--announce: at most %d lines", SINK_LINES_MAX);
     if (*text == '\0' || strpbrk(text, "\r\n") != NULL)
-        die("--announce: a line has at least one character and no line ends");
+        words_die("--announce: a line has at least one character and no line ends");
     options->announced[options->announced_count++] = text;
-}
-
-static void fault_take(struct sink_options *options, int option, const char *name)
-{
-    bool good = option == 'Y' ? sink_fault_parse_delay(options->faults, optarg)
-                              : sink_fault_parse(options->faults,
-                                                 option == 'R'   ? SINK_FAULT_REFUSE
-                                                 : option == 'F' ? SINK_FAULT_TEMPFAIL
-                                                                 : SINK_FAULT_DROP,
-                                                 optarg);
-    if (!good && option == 'Y')
-        die("--delay: %s is not PHASE=TIME or PHASE=RATE:TIME, as dot=100ms or rcpt=1%%:5s",
-            optarg);
-    if (!good)
-        die("--%s: %s is not PHASE or PHASE=RATE, as rcpt=10%%; all rates of a phase together are "
-            "at most 100%%",
-            name, optarg);
 }
 
 static void number_take(struct sink_options *options, int option, const char *name)
 {
     switch (option) {
-    case 't': options->threads = (uint32_t)number_read(name, optarg, 1, LIMIT_WORKERS); break;
-    case 'C': options->cpu = (int)number_read(name, optarg, 0, 1023); break;
-    case 'c': options->connections_max = (uint32_t)number_read(name, optarg, 1, 1000000); break;
-    case 'z': options->size_max = number_read(name, optarg, 0, UINT64_MAX / 2); break;
-    case 'S': options->faults->seed = number_read(name, optarg, 0, UINT64_MAX); break;
+    case 't': options->threads = (uint32_t)words_count(name, optarg, 1, LIMIT_WORKERS); break;
+    case 'C': options->cpu = (int)words_count(name, optarg, 0, 1023); break;
+    case 'c': options->connections_max = (uint32_t)words_count(name, optarg, 1, 1000000); break;
+    case 'z': options->size_max = words_size(name, optarg, 0, UINT64_MAX / 2); break;
+    case 'S': options->faults->seed = words_count(name, optarg, 0, UINT64_MAX); break;
     }
 }
 
 static void option_take(struct sink_options *options, int option, const char *name)
 {
+    static const char *const modes[] = {
+        [SINK_TLS_NONE] = "none",
+        [SINK_TLS_STARTTLS] = "starttls",
+        [SINK_TLS_REQUIRED] = "required",
+        [SINK_TLS_IMPLICIT] = "implicit",
+        NULL,
+    };
+    static const char *const versions[] = {"1.2", "1.3", NULL};
     switch (option) {
     case 'l': listen_add(options, optarg); break;
     case 'L': options->lmtp = true; break;
     case 'n': options->hostname = optarg; break;
-    case 'T': tls_choose(options, optarg); break;
+    case 'T': options->tls = (enum sink_tls)words_choice(name, optarg, modes); break;
     case 'x': options->certificate = optarg; break;
     case 'k': options->key = optarg; break;
     case 's': options->self_signed = true; break;
-    case 'm':
-        if (strcmp(optarg, "1.2") != 0 && strcmp(optarg, "1.3") != 0)
-            die("--tls-min: %s is not 1.2 or 1.3", optarg);
-        options->tls_1_3 = optarg[2] == '3';
-        break;
+    case 'm': options->tls_1_3 = words_choice(name, optarg, versions) == 1; break;
     case 'w': extension_leave_out(options, optarg); break;
     case 'a': line_announce(options, optarg); break;
     case 'o': options->log = optarg; break;
     case 'N': options->count = true; break;
-    case 'R':
-    case 'F':
-    case 'D':
-    case 'Y': fault_take(options, option, name); break;
+    case 'R': sink_fault_parse(options->faults, SINK_FAULT_REFUSE, name, optarg); break;
+    case 'F': sink_fault_parse(options->faults, SINK_FAULT_TEMPFAIL, name, optarg); break;
+    case 'D': sink_fault_parse(options->faults, SINK_FAULT_DROP, name, optarg); break;
+    case 'Y': sink_fault_parse_delay(options->faults, name, optarg); break;
     case 'V': puts("ringmx-sink " RINGMX_VERSION); exit(0);
     case 'H': fputs(usage, stdout); exit(0);
     case '?': fputs(usage, stderr); exit(2);
@@ -214,14 +163,14 @@ static void check(const struct sink_options *options)
     bool files = options->certificate != NULL && options->key != NULL;
     bool any = options->certificate != NULL || options->key != NULL || options->self_signed;
     if (options->tls == SINK_TLS_NONE && any)
-        die("a certificate is for --tls starttls, required or implicit");
+        words_die("a certificate is for --tls starttls, required or implicit");
     if (options->tls != SINK_TLS_NONE && files == options->self_signed)
-        die("--tls needs --certificate and --key, or --self-signed");
+        words_die("--tls needs --certificate and --key, or --self-signed");
     if (strlen(options->hostname) > 253 || strpbrk(options->hostname, " \r\n") != NULL)
-        die("--hostname: %s is no name", options->hostname);
+        words_die("--hostname: %s is no name", options->hostname);
     char text[SINK_EHLO_MAX];
     if (sink_options_ehlo(options, true, text) == 0 || sink_options_ehlo(options, false, text) == 0)
-        die("the reply to EHLO would be too long");
+        words_die("the reply to EHLO would be too long");
 }
 
 void sink_options_read(struct sink_options *options, int argc, char **argv)
@@ -236,11 +185,12 @@ void sink_options_read(struct sink_options *options, int argc, char **argv)
         .faults = faults,
     };
     faults->seed = 1;
+    words_program("ringmx-sink");
     int index = 0;
     for (int option; (option = getopt_long(argc, argv, "", long_options, &index)) != -1;)
         option_take(options, option, option == '?' ? "" : long_options[index].name);
     if (optind < argc)
-        die("%s: what is this?", argv[optind]);
+        words_die("%s: what is this?", argv[optind]);
     if (options->listener_count == 0)
         listen_add(options, "127.0.0.1:0");
     check(options);

@@ -2,20 +2,20 @@
  * time, and counts each as done when it is durable. Prints messages a second, a CPU-second (all
  * threads), and the wait.
  *
- *   ringmx-bench-spool PATH [--messages N] [--size OCTETS] [--window N] [--turn N] [--null] [--sync
- * MODE]
+ *     ringmx-bench-spool PATH [--messages N] [--size OCTETS] [--window N] [--turn N] [--null]
+ *         [--read] [--sync MODE]
  *
  * --window: messages without an answer at most; --turn: messages laid down between two publishes at
- * most;
- * --null: writes go nowhere, which leaves what the spool itself does; --read: each message is read
- * back (envelope and text), as a courier does, out of the ring as long as it is there. */
+ * most; --null: writes go nowhere, which leaves what the spool itself does; --read: each message is
+ * read back (envelope and text), as a courier does, out of the ring as long as it is there. */
 #include "gateway/spool/spool.h"
+#include "bench/words.h"
 #include "gateway/base/bell.h"
 #include "gateway/base/check.h"
 #include "gateway/base/clock.h"
 #include "gateway/base/log.h"
 
-#include <errno.h>
+#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -214,53 +214,60 @@ static void print(const struct bench *bench, double seconds, double cpu)
            (double)snapshot.octets / messages, snapshot.segments_total);
 }
 
-static uint64_t number_of(const char *text)
+static void usage_print(FILE *out)
 {
-    char *end;
-    errno = 0;
-    uint64_t number = strtoull(text, &end, 10);
-    CHECK(errno == 0 && *end == '\0' && end != text);
-    return number;
+    fputs("usage: ringmx-bench-spool PATH [--messages N] [--size OCTETS] [--window N] [--turn N]\n"
+          "           [--null] [--read] [--sync dsync|fdatasync|none]\n",
+          out);
+}
+
+static enum spool_sync sync_read(const char *text)
+{
+    static const char *const names[] = {"dsync", "fdatasync", "none", NULL};
+    static const enum spool_sync ways[] = {SPOOL_SYNC_DSYNC, SPOOL_SYNC_FDATASYNC, SPOOL_SYNC_NONE};
+    return ways[words_choice("sync", text, names)];
 }
 
 static struct bench_options parse(int argc, char **argv)
 {
+    static const struct option names[] = {
+        {"messages", required_argument, NULL, 'm'},
+        {"size",     required_argument, NULL, 'z'},
+        {"window",   required_argument, NULL, 'w'},
+        {"turn",     required_argument, NULL, 't'},
+        {"null",     no_argument,       NULL, 'n'},
+        {"read",     no_argument,       NULL, 'r'},
+        {"sync",     required_argument, NULL, 's'},
+        {"help",     no_argument,       NULL, 'h'},
+        {NULL,       0,                 NULL, 0  },
+    };
     struct bench_options options = {
         .messages = 200000, .size = 4096, .window = 100, .turn = 64, .sync = SPOOL_SYNC_AUTO};
-    for (int i = 1; i < argc; i++) {
-        const char *value = i + 1 < argc ? argv[i + 1] : "";
-        if (strcmp(argv[i], "--null") == 0)
-            options.null = true;
-        else if (strcmp(argv[i], "--read") == 0)
-            options.read = true;
-        else if (argv[i][0] != '-')
-            options.path = argv[i];
-        else if (strcmp(argv[i], "--messages") == 0)
-            options.messages = number_of(value), i++;
-        else if (strcmp(argv[i], "--size") == 0)
-            options.size = number_of(value), i++;
-        else if (strcmp(argv[i], "--window") == 0)
-            options.window = (uint32_t)number_of(value), i++;
-        else if (strcmp(argv[i], "--turn") == 0)
-            options.turn = (uint32_t)number_of(value), i++;
-        else if (strcmp(argv[i], "--sync") == 0)
-            options.sync = strcmp(value, "fdatasync") == 0 ? SPOOL_SYNC_FDATASYNC
-                           : strcmp(value, "none") == 0    ? SPOOL_SYNC_NONE
-                                                           : SPOOL_SYNC_DSYNC,
-            i++;
+    for (int option; (option = getopt_long(argc, argv, "", names, NULL)) != -1;) {
+        switch (option) {
+        case 'm': options.messages = words_count("messages", optarg, 1, UINT64_MAX / 2); break;
+        case 'z': options.size = words_size("size", optarg, 1, 1000000000); break;
+        case 'w': options.window = (uint32_t)words_count("window", optarg, 1, 10000000); break;
+        case 't': options.turn = (uint32_t)words_count("turn", optarg, 1, 10000000); break;
+        case 'n': options.null = true; break;
+        case 'r': options.read = true; break;
+        case 's': options.sync = sync_read(optarg); break;
+        case 'h': usage_print(stdout); exit(0);
+        default: usage_print(stderr); exit(2);
+        }
     }
+    if (optind + 1 != argc) {
+        usage_print(stderr);
+        exit(2);
+    }
+    options.path = argv[optind];
     return options;
 }
 
 int main(int argc, char **argv)
 {
+    words_program("ringmx-bench-spool");
     struct bench_options options = parse(argc, argv);
-    if (options.path == NULL) {
-        fprintf(stderr,
-                "usage: ringmx-bench-spool PATH [--messages N] [--size OCTETS] "
-                "[--window N] [--turn N] [--null] [--read] [--sync dsync|fdatasync|none]\n");
-        return 64;
-    }
     struct log *log = log_new(&(struct log_options){.descriptor = 2, .level = LOG_INFO});
     struct bench bench = {.options = &options};
     bench.ends = calloc(options.window, sizeof *bench.ends);

@@ -1,8 +1,10 @@
-"""ringmx-load over TLS, against ringmx and against servers that behave badly: what it sends arrives whole, what it
-reports is so, and it takes records in any pieces."""
+"""ringmx-load: its command line and exit codes; over TLS, against ringmx and against servers that behave badly: what it
+sends arrives whole, what it reports is so, and it takes records in any pieces."""
 import json
 import os
+import pty
 import re
+import signal
 import socket
 import subprocess
 import threading
@@ -10,10 +12,13 @@ import time
 import unittest
 import zlib
 
+import loader
 import pki
-from harness import BINARY, FLAVOUR, PATIENCE_S, SLOW, Gateway, wait_until
+from harness import FLAVOUR, PATIENCE_S, ROOT, SLOW, Gateway, wait_until
+from loader import Acked
+from sink import Sink
+from smtp_server import SmtpServer
 
-LOAD = os.path.join(os.path.dirname(BINARY), "ringmx-load")
 NAME = "mx.example.org"
 VERSIONS = {"1.2": "TLSv1.2", "1.3": "TLSv1.3"}
 RECORD_TEXT_MAX, RECORD_HEADER = 16384, 5
@@ -21,11 +26,7 @@ RECORD_TEXT_MAX, RECORD_HEADER = 16384, 5
 
 def load(port, *options, code=0):
     """Runs it to the end; returns the report, with "stderr". `code` is what it must exit with."""
-    command = [LOAD, "--port", str(port), "--json", *map(str, options)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S * 5)
-    if done.returncode != code:
-        raise AssertionError(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr[-4000:]}{done.stdout}")
-    return {**(json.loads(done.stdout) if done.stdout else {}), "stderr": done.stderr}
+    return loader.run(("127.0.0.1", port), *options, code=code)
 
 
 class Server:
@@ -142,7 +143,7 @@ class AgainstRingmx(unittest.TestCase):
                         self.assertEqual(tls["handshakes"], report["opened"])
                         self.assertEqual(tls["versions"], {name: tls["handshakes"]})
                         self.assertEqual((tls["resumed"], tls["failed"], tls["broken"]), (0, 0, 0))
-                        self.assertGreater(tls["latency_us"]["p50"], 0)
+                        self.assertEqual(report["times"]["handshake"]["count"], tls["handshakes"])
                         self.delivered(f"delivered{number}", report["messages"])
 
     def test_records(self):
@@ -165,8 +166,8 @@ class AgainstRingmx(unittest.TestCase):
     @unittest.skipUnless(FLAVOUR == "release", "a sanitizer has memory of its own")
     def test_memory(self):
         """A long message is not sealed as a whole: twenty at a time would take 200 MB."""
-        command = [LOAD, "--port", str(self.gateway.at["implicit"][1]), "--tls", "implicit", "--domain",
-                   "none.example", "--connections", "20", "--messages", "40", "--size", "10000000"]
+        command = loader.words(self.gateway.at["implicit"], "--tls", "implicit", "--domain", "none.example",
+                               "--connections", 20, "--messages", 40, "--size", "10M")
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             most = 0
             while process.poll() is None:
@@ -243,30 +244,152 @@ class AgainstRingmx(unittest.TestCase):
         self.delivered("clear", report["messages"])
 
 
+class CommandLine(unittest.TestCase):
+    """How it is called, and how it ends."""
+
+    def output(self, *arguments, code=0):
+        done = subprocess.run([loader.PROGRAM, *map(str, arguments)], capture_output=True, text=True, check=False,
+                              timeout=PATIENCE_S, stdin=subprocess.DEVNULL, env=loader.environment())
+        self.assertEqual(done.returncode, code, done.stderr + done.stdout)
+        return done
+
+    def test_just_works(self):
+        """A target is all it needs; a table for people comes of it."""
+        with SmtpServer() as server:
+            done = self.output("{}:{}".format(*server.address), "--messages", 100)
+            self.assertEqual((len(server.done()), len(server.sessions)), (100, 10))
+            self.assertEqual({len(message.content) for message in server.done()}, {4096})
+        self.assertEqual(done.stderr, "")
+        self.assertRegex(done.stdout, r"(?m)^loop: closed")
+        self.assertRegex(done.stdout, r"\b100\b")
+        for name in ("connect", "banner", "ehlo", "mail", "rcpt", "data", "dot", "message"):
+            self.assertRegex(done.stdout, rf"(?m)^{name} +[\d.]+ ")
+
+    def test_help(self):
+        """All options are in the manual page, and it has no others."""
+        text = self.output("--help").stdout
+        self.assertRegex(self.output("--version").stdout, r"^ringmx-load \d+\.\d+\.\d+\n$")
+        with open(os.path.join(ROOT, "docs", "man", "ringmx-load.1"), encoding="utf-8") as file:
+            manual = set(re.findall(r"Fl -([a-z][a-z0-9-]+)", file.read()))
+        options = set(re.findall(r"--([a-z][a-z0-9-]+)", text))
+        self.assertEqual(options - manual, set(), "not in the manual page")
+        self.assertEqual(manual - options - {"copies", "strict"}, set(), "not in --help")
+
+    def test_wrong(self):
+        """Exit code 2, and a message that names what is wrong."""
+        target = "127.0.0.1:25"
+        for words, named in (
+                ((), "target"), ((target, "--unknown"), "--unknown"), ((target, "more"), "more"),
+                ((target, "--rate", "x"), "--rate"), ((target, "--rate", "-1"), "--rate"),
+                ((target, "--rate", "0"), "--rate"), ((target, "--connections"), "--connections"),
+                ((target, "--size", "4q"), "--size"), ((target, "--size", "lognormal:4k"), "--size"),
+                ((target, "--size", "lognormal:4k:x"), "--size"), ((target, "--recipients", "5-2"), "--recipients"),
+                ((target, "--recipients", "0"), "--recipients"), ((target, "--seconds", "5y"), "--seconds"),
+                ((target, "--arrivals", "often", "--rate", "1"), "--arrivals"), ((target, "--abort", "dot"), "--abort"),
+                ((target, "--abort", "sleep=1%"), "--abort"), ((target, "--abort", "dot=101%"), "--abort"),
+                ((target, "--sources", "127.0.0.0/33"), "--sources"), ((target, "--sources", "here"), "--sources"),
+                ((target, "--sources", "fd00::/8"), "--sources"), ((target, "--proxy", "v3"), "--proxy"),
+                ((target, "--proxy-sources", "10.0.0.0/8"), "--proxy"), ((target, "--chunk", "5"), "--bdat"),
+                ((target, "--rate", "1", "--connection-rate", "1"), "exclude"),
+                ((target, "--threads", "0"), "--threads"),
+                ((target, "--tls", "maybe"), "--tls"), ((target, "--user", "a b"), "--user"),
+                (("127.0.0.1:70000",), "70000"), (("127.0.0.1:",), "127.0.0.1:"), (("no.such.invalid:25",), "no.such"),
+                ((target, "--acked", "/nonexistent/file"), "/nonexistent/file")):
+            with self.subTest(words=words):
+                done = self.output(*words, code=2)
+                self.assertTrue(done.stderr.startswith("ringmx-load: "), done.stderr)
+                self.assertIn(named, done.stderr)
+                self.assertEqual((done.stdout, done.stderr.count("\n")), ("", 1))
+
+    def test_nobody_there(self):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            address = listener.getsockname()
+        report = loader.run(address, "--connections", 3, "--messages", 3, code=1)
+        self.assertEqual((report["messages"], report["opened"]), (0, 0))
+        self.assertGreaterEqual(report["unopened"], 3)
+
+    def test_failed(self):
+        with Sink("--refuse", "dot=50%") as sink:
+            report = loader.run(sink.address, "--messages", 40, code=1)
+            refused = sink.stop()["refused_dot"]
+        self.assertEqual((report["messages"], report["failed"]), (40 - refused, refused))
+        self.assertEqual(report["codes"], {"554": refused})
+
+    def test_interrupted(self):
+        """SIGINT: what is under way is ended, and the report is of what was done."""
+        for options in ((), ("--rate", 200), ("--connection-rate", 50), ("--idle", 5, "--threads", 2)):
+            for number in (signal.SIGINT, signal.SIGTERM):
+                with self.subTest(options=options, number=number), SmtpServer() as server, Acked() as acked:
+                    process = loader.start(server.address, "--seconds", 60, *options, "--acked", acked.path)
+                    wait_until(lambda: len(server.done()) >= 20, "mail")
+                    asked = time.monotonic()
+                    process.send_signal(number)
+                    report = loader.finish(process, code=130)
+                    self.assertLess(time.monotonic() - asked, 5)
+                    self.assertEqual((report["messages"], len(acked.ids())), (len(server.done()),) * 2)
+                    self.assertLess(report["seconds"], 30)
+                    self.assertEqual((report["failed"], report["lost"], report["broken"]), (0, 0, 0))
+
+    def test_marks(self):
+        with SmtpServer() as server:
+            report = loader.run(server.address, "--marks", "--messages", 10)
+        self.assertEqual(report["stderr"].split(), ["start", "end"])
+
+    def test_progress(self):
+        """A line that is drawn anew, on a terminal alone, and none with --quiet."""
+        with SmtpServer() as server:
+            drawn = self.on_terminal(server, "--seconds", 2.5)
+            self.assertEqual(self.on_terminal(server, "--seconds", 1, "--quiet"), "")
+            self.assertEqual(loader.run(server.address, "--seconds", 1)["stderr"], "")
+        lines = [line.strip() for line in drawn.split("\r") if line.strip()]
+        self.assertGreaterEqual(len(lines), 3, drawn)
+        self.assertNotIn("\n", drawn)
+        self.assertTrue(drawn.endswith("\r"), "the line is taken away")
+        self.assertEqual(drawn.split("\r")[-2].strip(), "", "the line is taken away")
+        rates = [re.search(r"(\d+) messages/s.* p50 ([\d.]+) ms.* p99 ([\d.]+) ms.* (\d+) s left", line)
+                 for line in lines]
+        rates = [found for found in rates if found]
+        self.assertTrue(rates, lines)
+        self.assertGreater(int(rates[-1][1]), 0)
+        self.assertLess(int(rates[-1][4]), 3)
+
+    def on_terminal(self, server, *options):
+        """What a terminal is shown."""
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen(loader.words(server.address, "--json", *options), stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.PIPE, stderr=theirs, env=loader.environment())
+        os.close(theirs)
+        drawn = b""
+        try:
+            while octets := os.read(ours, 4096):
+                drawn += octets
+        except OSError:
+            pass  # nobody has the other end
+        os.close(ours)
+        json.loads(process.communicate(timeout=PATIENCE_S)[0])
+        self.assertEqual(process.returncode, 0, drawn)
+        return drawn.decode()
+
+
 class Crash(unittest.TestCase):
     def test_reconnect(self):
         """Killed under load: what was acknowledged over TLS is delivered, and lost connections are no failure."""
         with Gateway(certificates={"mx": pki.authority().issue(NAME)},
                      listeners={"mx": {"tls": "starttls"}}) as gateway:
-            acked = os.path.join(gateway.directory, "acked")
-            port = gateway.at["mx"][1]
-            gateway.listeners["mx"]["address"] = f'"127.0.0.1:{port}"'
-            reports = []
-            thread = threading.Thread(target=lambda: reports.append(load(
-                port, "--tls", "starttls", "--tls-resume", "--connections", 10, "--seconds", 4, "--reconnect",
-                "--messages-per-connection", 3, "--acked", acked)))
-            thread.start()
-            for round_ in range(1, 3):
-                size = 2000 * round_
-                wait_until(lambda: os.path.exists(acked) and os.path.getsize(acked) >= size, "mail")
+            acked = Acked()
+            self.addCleanup(acked.folder.cleanup)
+            address = gateway.at["mx"]
+            gateway.listeners["mx"]["address"] = f'"{address[0]}:{address[1]}"'
+            process = loader.start(address, "--tls", "starttls", "--tls-resume", "--connections", 10, "--messages", 400,
+                                   "--reconnect", "--messages-per-connection", 3, "--acked", acked.path)
+            for count in (80, 160):
+                wait_until(lambda: os.path.exists(acked.path) and len(acked.ids(True)) >= count, "mail")
                 gateway.kill()
                 gateway.start()
-            thread.join()
-            self.assertEqual(len(reports), 1, "the load program failed")
-            self.assertGreater(reports[0]["tls"]["handshakes"], 10)
-            with open(acked, encoding="ascii") as file:
-                wanted = set(file.read().split())
-            self.assertEqual(len(wanted), reports[0]["messages"])
+            report = loader.finish(process)
+            self.assertGreater(report["tls"]["handshakes"], 10)
+            wanted = acked.ids()
+            self.assertEqual((len(wanted), report["messages"]), (400, 400))
 
             def missing():
                 return wanted - {re.search(rb"X-Load-Id: (\S+)", text)[1].decode()

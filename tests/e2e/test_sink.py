@@ -8,10 +8,11 @@ import subprocess
 import unittest
 import zlib
 
-from harness import BINARY, SLOW, message, stuff
+import loader
+from harness import SLOW, message, stuff
+from loader import Acked
 from sink import Sink, expect_many_replies
 
-LOAD = os.path.join(os.path.dirname(BINARY), "ringmx-load")
 CRLF = b"\r\n"
 SMTP_SOURCE = shutil.which("smtp-source") or "/usr/sbin/smtp-source"
 def sum_of(text):
@@ -272,15 +273,11 @@ class Conversation(unittest.TestCase):
 class Account(unittest.TestCase):
     """ringmx-load's list of what was acknowledged against the sink's log of what was accepted."""
 
-    def load(self, sink, *options, messages=None):
-        acked = os.path.join(sink.directory, "acked")
-        messages = messages or (300 if SLOW else 5000)
-        subprocess.run([LOAD, "--port", str(sink.address[1]), "--connections", "20", "--messages", str(messages),
-                        "--acked", acked, *options], check=True, timeout=120, stdout=subprocess.DEVNULL)
-        with open(acked, encoding="ascii") as file:
-            ids = file.read().split()
-        self.assertEqual(len(set(ids)), len(ids))
-        return ids
+    def load(self, sink, *options):
+        with Acked() as acked:
+            loader.run(sink.address, "--connections", 20, "--messages", 300 if SLOW else 5000, "--acked", acked.path,
+                       *options)
+            return acked.ids()
 
     def compare(self, *options, sink_options=("--threads", "2"), recipients=1):
         with Sink(*sink_options) as sink:
@@ -327,13 +324,10 @@ class Account(unittest.TestCase):
     def test_refused_messages_are_not_in_the_log(self):
         """Where some are refused or broken off, exactly those with a 250 stand in the log."""
         with Sink("--threads", "2", "--refuse", "dot=10%", "--drop", "data=2%", "--tempfail", "rcpt=5%") as sink:
-            acked = os.path.join(sink.directory, "acked")
-            subprocess.run([LOAD, "--port", str(sink.address[1]), "--connections", "10", "--seconds", "1",
-                            "--reconnect", "--acked", acked], check=False, timeout=60,
-                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            with Acked() as acked:
+                loader.run(sink.address, "--seconds", 1, "--reconnect", "--acked", acked.path, code=1)
+                ids = acked.ids()
             totals = sink.stop()
-            with open(acked, encoding="ascii") as file:
-                ids = file.read().split()
             self.assertEqual(sorted(line["load_id"] for line in sink.messages()), sorted(ids))
         for key in ("refused_dot", "dropped_data", "tempfailed_rcpt"):
             self.assertGreater(totals[key], 0)

@@ -8,12 +8,13 @@ import time
 import unittest
 import zlib
 
-from harness import BINARY, SLOW, message, stuff, wait_until
+import loader
+from harness import SLOW, message, stuff, wait_until
+from loader import Acked
 from pki import authority
 from sink import Sink, expect_many_replies
 from tls_client import TLS12, TLS13, tls_context
 
-LOAD = os.path.join(os.path.dirname(BINARY), "ringmx-load")
 NAME = "sink.example.org"
 
 
@@ -271,13 +272,12 @@ class Account(unittest.TestCase):
                         ("--tls", "implicit", "--messages-per-connection", "3", "--tls-resume"),
                         ("--tls", "starttls", "--size", "100000", "--tls-max", "1.2")):
             with self.subTest(options=options), with_certificate(options[1], "--threads", "2") as sink:
-                acked = os.path.join(sink.directory, "acked")
-                subprocess.run([LOAD, "--port", str(sink.address[1]), "--connections", "10", "--messages", str(count),
-                                "--acked", acked, *options], check=True, timeout=120, stdout=subprocess.DEVNULL)
+                with Acked() as acked:
+                    loader.run(sink.address, "--messages", count, "--acked", acked.path, *options)
+                    ids = acked.ids()
                 lines = sink.messages()
                 totals = sink.stop()
-                with open(acked, encoding="ascii") as file:
-                    self.assertEqual(sorted(line["load_id"] for line in lines), sorted(file.read().split()))
+                self.assertEqual(sorted(line["load_id"] for line in lines), sorted(ids))
                 self.assertEqual((totals["messages"], totals["torn"], totals["tls_failed"]), (count, 0, 0))
                 self.assertTrue(all(line["load_sum"] == line["sum"] and "tls" in line for line in lines))
 

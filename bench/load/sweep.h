@@ -1,0 +1,32 @@
+/* The search for the knee: the highest rate that a server answers with p99 within a limit. The
+ * search itself is pure (struct sweep); sweep_run makes a run for each step. */
+#ifndef BENCH_LOAD_SWEEP_H
+#define BENCH_LOAD_SWEEP_H
+
+#include "bench/load/options.h"
+
+#include <stdbool.h>
+
+/* What came of a step. INVALID: the generator was the limit, the server is not to blame. */
+enum sweep_outcome { SWEEP_HELD = 0, SWEEP_FAILED = 1, SWEEP_INVALID = 2 };
+
+struct sweep {
+    double held;      /* highest rate that held; 0: none yet */
+    double failed;    /* lowest rate that did not; 0: none yet */
+    double rate;      /* to be tried next */
+    uint32_t invalid; /* steps in a row at this rate */
+    bool over;
+    bool at_least; /* ended by invalid steps: the knee may be higher */
+};
+
+/* sweep_start begins at `rate`; sweep_step takes the outcome of `sweep->rate` and chooses the next,
+ * or is over when the interval is within 5%, nothing above one message a second holds, or a step
+ * was invalid three times (a disturbance of the machine is not the generator's limit). */
+void sweep_start(struct sweep *sweep, double rate);
+void sweep_step(struct sweep *sweep, enum sweep_outcome outcome);
+
+/* sweep_run finds the knee and prints a line a step and the result (JSON if the options say so:
+ * `steps`, an array of the reports, and `knee`). Returns the program's exit code. */
+int sweep_run(const struct load_options *options, const struct mail *mail);
+
+#endif

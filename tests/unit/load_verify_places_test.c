@@ -1,0 +1,226 @@
+/* The places where ringmx-load verify looks: Maildirs and logs of the sink. The spool has a test of
+ * its own. */
+#include "bench/load/verify_table.h"
+#include "gateway/spool/crc.h"
+#include "tests/support/tree.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* message_of writes a message as it is stored, in one of four buffers. */
+static const char *message_of(const char *id, const char *body)
+{
+    static char texts[4][2048];
+    static unsigned turn;
+    char *text = texts[turn++ % 4];
+    snprintf(text, sizeof texts[0],
+             "Received: from here\r\n\tby there\r\nX-Load-Sum: %08x\r\nX-Load-Id: %s\r\n\r\n%s",
+             crc32(0, body, strlen(body)), id, body);
+    return text;
+}
+
+/* What the findings should be: lost, torn, doubled, strange, other. */
+#define FINDINGS(verify, ...)                                                                      \
+    do {                                                                                           \
+        static const uint64_t expected[] = {__VA_ARGS__};                                          \
+        for (unsigned finding = 0; finding < VERIFY_FINDING_COUNT; finding++)                      \
+            if ((verify)->lists[finding].count != expected[finding])                               \
+                fail_msg("%s: %llu", verify_finding_names[finding],                                \
+                         (unsigned long long)(verify)->lists[finding].count);                      \
+    } while (0)
+
+static void acked_abc(struct verify *verify)
+{
+    char text[256];
+    snprintf(text, sizeof text, "a %08x 1\nb %08x 1\nc %08x 2\n", crc32(0, "hello\r\n", 7),
+             crc32(0, "", 0), crc32(0, "hello\r\n", 7));
+    tree_put("acked", text);
+    *verify = (struct verify){0};
+    verify_table_read(verify, tree_path("acked"));
+    verify_table_index(verify);
+}
+
+static void maildirs(void **state)
+{
+    (void)state;
+    struct verify verify;
+    char error[256];
+    acked_abc(&verify);
+    tree_make("mail");
+    tree_make("mail/example.org");
+    tree_make_maildir("mail/one");
+    tree_make_maildir("mail/example.org/two");
+    tree_put("mail/one/new/1", message_of("a", "hello\r\n"));
+    tree_put("mail/one/cur/2:2,S", message_of("b", ""));
+    tree_put("mail/one/tmp/3", message_of("c", "hello\r\n"));
+    tree_put("mail/one/4", message_of("c", "hello\r\n"));
+    tree_put("mail/example.org/two/new/1", message_of("c", "hello\r\n"));
+    tree_put("mail/example.org/two/new/2", "Subject: another\n\n");
+    tree_put("mail/example.org/two/new/3", "");
+    tree_put("mail/example.org/two/cur/4", message_of("d", "hello\r\n"));
+    assert_true(verify_maildir(&verify, tree_path("mail"), error, sizeof error));
+    verify_table_judge(&verify, 0);
+    FINDINGS(&verify, 1, 0, 0, 1, 2);
+    assert_string_equal(verify.lists[VERIFY_LOST].first[0].id, "c");
+    assert_string_equal(verify.lists[VERIFY_STRANGE].first[0].place,
+                        tree_path("mail/example.org/two/cur/4"));
+    verify_table_free(&verify);
+}
+
+static void maildirs_by_any_name(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        uint64_t messages;
+    } names[] = {
+        {"mail",       2},
+        {"mail/",      2},
+        {"mail/new",   1},
+        {"mail/new//", 1},
+        {"mail/cur",   1},
+        {"mail/tmp",   0},
+        {"brandnew",   0},
+        {"empty",      0},
+    };
+    tree_make_maildir("mail");
+    tree_make("empty");
+    tree_make("brandnew");
+    tree_make("mail/renew");
+    tree_put("mail/new/1", message_of("a", "hello\r\n"));
+    tree_put("mail/cur/2", message_of("a", "hello\r\n"));
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        struct verify verify;
+        char error[256];
+        acked_abc(&verify);
+        assert_true(verify_maildir(&verify, tree_path(names[i].name), error, sizeof error));
+        assert_int_equal(verify.messages, names[i].messages);
+        verify_table_free(&verify);
+    }
+    struct verify verify;
+    char error[256];
+    acked_abc(&verify);
+    tree_put("empty/file", "no mail");
+    assert_false(verify_maildir(&verify, tree_path("empty"), error, sizeof error));
+    assert_non_null(strstr(error, "neither a Maildir nor a spool"));
+    assert_false(verify_maildir(&verify, tree_path("none"), error, sizeof error));
+    assert_non_null(strstr(error, "No such file"));
+    verify_table_free(&verify);
+}
+
+/* What is gone when it is to be read (here: a link to nowhere) is only not there. */
+static void files_that_vanish(void **state)
+{
+    (void)state;
+    struct verify verify;
+    char error[256];
+    acked_abc(&verify);
+    tree_make_maildir("mail");
+    tree_put("mail/new/1", message_of("a", "hello\r\n"));
+    assert_int_equal(symlink("nowhere", tree_path("mail/new/2")), 0);
+    assert_int_equal(symlink("nowhere", tree_path("mail/tmp/3")), 0);
+    assert_int_equal(symlink("nowhere", tree_path("gone")), 0);
+    assert_true(verify_maildir(&verify, tree_path("mail"), error, sizeof error));
+    assert_int_equal(verify.messages, 1);
+    assert_false(verify_maildir(&verify, tree_path("gone"), error, sizeof error));
+    verify_table_free(&verify);
+}
+
+static void large_messages(void **state)
+{
+    (void)state;
+    enum { SIZE = 3000000 };
+    struct verify verify = {0};
+    char error[256], *body = malloc(SIZE + 1);
+    assert_non_null(body);
+    for (size_t i = 0; i < SIZE; i++)
+        body[i] = i % 72 == 70 ? '\r' : i % 72 == 71 ? '\n' : (char)('a' + i * 7 % 26);
+    body[SIZE] = '\0';
+    tree_make_maildir("mail");
+    FILE *acked = fopen(tree_path("acked"), "we");
+    for (unsigned i = 0; i < 3; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "mail/new/%u", i);
+        FILE *file = fopen(tree_path(name), "we");
+        fprintf(file, "X-Load-Id: %u\r\nX-Load-Sum: %08x\r\n\r\n", i, crc32(0, body, SIZE));
+        fprintf(acked, "%u %08x 1\n", i, crc32(0, body, SIZE));
+        body[SIZE / 2] ^= i == 1; /* of the second one octet, of the third the end */
+        fwrite(body, 1, i == 2 ? SIZE - 1 : SIZE, file);
+        body[SIZE / 2] ^= i == 1;
+        fclose(file);
+    }
+    fclose(acked);
+    verify_table_read(&verify, tree_path("acked"));
+    verify_table_index(&verify);
+    assert_true(verify_maildir(&verify, tree_path("mail"), error, sizeof error));
+    verify_table_judge(&verify, 0);
+    FINDINGS(&verify, 0, 2, 0, 0, 0);
+    verify_table_free(&verify);
+    free(body);
+}
+
+#define SINK_FRONT "time=2026-11-22T00:00:00.000Z event=message number=1 session=2"
+#define SINK_BACK  " size=5 from=\"<a@b>\" to=\"<c@d>,<e@f>\"\n"
+
+static void sink_logs(void **state)
+{
+    (void)state;
+    struct verify verify;
+    char error[256], text[2048];
+    acked_abc(&verify);
+    uint32_t sum = crc32(0, "hello\r\n", 7);
+    snprintf(text, sizeof text,
+             SINK_FRONT
+             " load_id=a load_sum=%08x sum=%08x" SINK_BACK SINK_FRONT
+             " load_id=b load_sum=00000000 sum=00000000" SINK_BACK SINK_FRONT
+             " load_id=c load_sum=%08x sum=%08x chunked=true 8bit=true" SINK_BACK SINK_FRONT
+             " load_id=d load_sum=%08x sum=%08x" SINK_BACK SINK_FRONT
+             " load_id=e sum=%08x" SINK_BACK SINK_FRONT
+             " sum=%08x size=5 from=\"< load_id=a sum=00000000>\" to=\"\"\n" SINK_FRONT
+             " load_id=a load_sum=%08x sum=%08x size=7 from=\"<x",
+             sum, sum, sum, sum ^ 1, sum, sum, sum, sum, sum, sum);
+    tree_put("log", text);
+    assert_true(verify_sink(&verify, tree_path("log"), error, sizeof error));
+    verify_table_judge(&verify, 0);
+    FINDINGS(&verify, 0, 2, 0, 1, 1);
+    assert_string_equal(verify.lists[VERIFY_TORN].first[0].id, "c");
+    snprintf(text, sizeof text, "%s:3", tree_path("log"));
+    assert_string_equal(verify.lists[VERIFY_TORN].first[0].place, text);
+    assert_string_equal(verify.lists[VERIFY_TORN].first[1].id, "e");
+    tree_put("log", "");
+    assert_true(verify_sink(&verify, tree_path("log"), error, sizeof error));
+    static const char *const wrong[] = {
+        "something else\n",
+        "\n",
+        SINK_FRONT " load_id=a load_sum=00000000" SINK_BACK,
+        SINK_FRONT " load_id=a load_sum=00000000 sum=0000000" SINK_BACK,
+        SINK_FRONT " load_id=a load_sum=00000000 sum=0000000x" SINK_BACK,
+        "event=message number=1 sum=00000000" SINK_BACK,
+        "number=1 event=message sum=00000000" SINK_BACK,
+        "time=1 event=listen sum=00000000" SINK_BACK,
+        SINK_FRONT " sum=00000000\n",
+    };
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        tree_put("log", wrong[i]);
+        assert_false(verify_sink(&verify, tree_path("log"), error, sizeof error));
+        assert_non_null(strstr(error, "line 1 is not of the log of ringmx-sink"));
+    }
+    assert_false(verify_sink(&verify, tree_path("none"), error, sizeof error));
+    verify_table_free(&verify);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TREE_TEST(maildirs),          TREE_TEST(maildirs_by_any_name),
+        TREE_TEST(files_that_vanish), TREE_TEST(large_messages),
+        TREE_TEST(sink_logs),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
