@@ -1,264 +1,298 @@
-/* How fast the scanner reads, in GB/s: each implementation on each kind of mail, beside memcpy and
- * memchr over the same bytes. The inputs are small enough to stay in cache, so this measures the
- * scanner and not the memory.
+/* How fast the scanner and the parsers are: each implementation of the scanner on each kind of mail
+ * beside memcpy and memchr, in the processor's cache and from memory; commands and addresses a
+ * second (docs/benchmarks.md).
  *
- *     bench/scan [milliseconds a cell, default 100] [directory of mails, a file each]... */
-#include <dirent.h>
+ *   ringmx-bench-scan [--json] [--cpu N] [--turns N] [--milliseconds N] [--memory SIZE] [FILE]...
+ */
+#include "parser/scan.h"
+#include "bench/load/corpus.h"
+#include "bench/scan_lines.h"
+#include "bench/scan_mail.h"
+#include "bench/scan_measure.h"
+#include "bench/scan_report.h"
+#include "bench/words.h"
+
+#include <getopt.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
+#include <unistd.h>
 
-#include "parser/scan.h"
-
-/* One kind of mail: messages as DATA sends them, each with its final dot, one after the other. */
-struct corpus {
-    char name[48];
-    uint8_t *data;
-    size_t len, room;
-    size_t *ends; /* where each message ends */
-    size_t count, count_room;
+enum {
+    BASE_OCTETS = 8 << 20, /* of mail that is made; larger sets repeat it */
+    PIECE_OCTETS = 1 << 18,
 };
 
-static void *grow(void *memory, size_t len)
+struct options {
+    struct measure_options measure;
+    bool json;
+    int cpu;
+    size_t cache, memory; /* octets of the two sets; memory 0: leave it out */
+    const char *corpus;   /* or NULL */
+};
+
+static const char usage[] =
+    "usage: ringmx-bench-scan [options]\n"
+    "  --corpus PATH     one more kind of mail: a folder of messages, searched through, or an "
+    "mbox\n"
+    "  --cpu N           run on this CPU\n"
+    "  --turns N         measure each so often, in turns (15)\n"
+    "  --milliseconds N  of each turn (4)\n"
+    "  --cache SIZE      octets of the set that stays in the cache (a quarter of L2)\n"
+    "  --memory SIZE     octets of the set that does not (twice L3); 0: leave it out\n"
+    "  --json            report in JSON\n";
+
+/* --- what is measured --- */
+
+/* A set of mail that is read round and round. One for all measures of a row: where one stops the
+ * next goes on, so that nobody finds in the cache what another has just read. */
+struct reader {
+    struct scan_mail mail;
+    size_t next;   /* message */
+    uint8_t *copy; /* as large as the mail */
+};
+
+/* One column: what is to be done with the messages. */
+struct column {
+    struct reader *reader;
+    enum scan_kind kind;
+    size_t (*read)(struct reader *reader, struct bytes message);
+};
+
+static volatile size_t answer; /* so that no work can be left out */
+
+static uint64_t read_some(void *user)
 {
-    memory = realloc(memory, len);
-    if (memory == NULL) {
-        perror("bench/scan");
-        exit(1);
+    struct column *column = user;
+    struct reader *reader = column->reader;
+    const struct scan_mail *mail = &reader->mail;
+    uint64_t octets = 0;
+    scan_choose(column->kind);
+    while (octets < PIECE_OCTETS) {
+        size_t start = reader->next == 0 ? 0 : mail->ends[reader->next - 1];
+        struct bytes message = bytes_make(mail->data + start, mail->ends[reader->next] - start);
+        answer = answer + column->read(reader, message);
+        octets += message.len;
+        reader->next = (reader->next + 1) % mail->count;
     }
-    return memory;
+    return octets;
 }
 
-static void corpus_octet(struct corpus *corpus, uint8_t octet)
+static size_t read_data(struct reader *reader, struct bytes message)
 {
-    if (corpus->len == corpus->room) {
-        corpus->room = corpus->room * 2 + 4096;
-        corpus->data = grow(corpus->data, corpus->room);
+    (void)reader;
+    struct scan scan = {0};
+    size_t text_len = 0;
+    while (message.len > 0 && scan.position != SCAN_ENDED) {
+        struct bytes span;
+        message = bytes_skip(message, scan_data(&scan, message, &span));
+        text_len += span.len;
     }
-    corpus->data[corpus->len++] = octet;
-}
-
-static void corpus_string(struct corpus *corpus, const char *string)
-{
-    while (*string != '\0')
-        corpus_octet(corpus, (uint8_t)*string++);
-}
-
-static void corpus_end_message(struct corpus *corpus)
-{
-    corpus_string(corpus, ".\r\n");
-    if (corpus->count == corpus->count_room) {
-        corpus->count_room = corpus->count_room * 2 + 64;
-        corpus->ends = grow(corpus->ends, corpus->count_room * sizeof(*corpus->ends));
-    }
-    corpus->ends[corpus->count++] = corpus->len;
-}
-
-/* corpus_made is 64 KiB of messages of about `message_len` octets with lines of `columns` octets
- * that begin with `start` and go on with `octet` and letters. */
-static struct corpus corpus_made(const char *name, size_t message_len, size_t columns,
-                                 const char *start, uint8_t octet)
-{
-    struct corpus corpus = {0};
-    snprintf(corpus.name, sizeof(corpus.name), "%s", name);
-    while (corpus.len < 65536) {
-        size_t from = corpus.len;
-        while (corpus.len - from + columns + 5 <= message_len) {
-            size_t line_end = corpus.len + columns;
-            corpus_string(&corpus, start);
-            for (unsigned i = 0; corpus.len < line_end; i++)
-                corpus_octet(&corpus, i % 2 == 0 ? octet : (uint8_t)('a' + i * 7 % 26));
-            corpus_string(&corpus, "\r\n");
-        }
-        corpus_end_message(&corpus);
-    }
-    return corpus;
-}
-
-/* corpus_file adds a mail as a client would send it: lines end in CR LF, dots at their start are
- * doubled. */
-static void corpus_file(struct corpus *corpus, const char *path)
-{
-    FILE *file = fopen(path, "rb");
-    if (file == NULL)
-        return;
-    int last = '\n';
-    for (int c; (c = fgetc(file)) != EOF; last = c) {
-        if (c == '.' && last == '\n')
-            corpus_octet(corpus, '.');
-        if (c == '\n' && last != '\r')
-            corpus_octet(corpus, '\r');
-        corpus_octet(corpus, (uint8_t)c);
-    }
-    if (last != '\n')
-        corpus_string(corpus, "\r\n");
-    corpus_end_message(corpus);
-    fclose(file);
-}
-
-static struct corpus corpus_directory(const char *directory)
-{
-    struct corpus corpus = {0};
-    size_t name_len = strlen(directory);
-    snprintf(corpus.name, sizeof(corpus.name), "%s",
-             directory + (name_len > 40 ? name_len - 40 : 0));
-    DIR *entries = opendir(directory);
-    struct dirent *entry;
-    while (entries != NULL && (entry = readdir(entries)) != NULL && corpus.len < 1 << 20) {
-        if (entry->d_name[0] == '.' || entry->d_type == DT_DIR)
-            continue;
-        char path[4096];
-        snprintf(path, sizeof(path), "%s/%s", directory, entry->d_name);
-        corpus_file(&corpus, path);
-    }
-    if (entries != NULL)
-        closedir(entries);
-    return corpus;
-}
-
-/* The things that are measured: each goes once over all messages and returns something that depends
- * on them. */
-
-static size_t run_data(const struct corpus *corpus)
-{
-    size_t text_len = 0, start = 0;
-    for (size_t i = 0; i < corpus->count; i++) {
-        struct bytes in = bytes_make(corpus->data + start, corpus->ends[i] - start);
-        start = corpus->ends[i];
-        struct scan scan = {0};
-        while (in.len > 0 && scan.position != SCAN_ENDED) {
-            struct bytes span;
-            in = bytes_skip(in, scan_data(&scan, in, &span));
-            text_len += span.len;
-        }
-        if (scan.position != SCAN_ENDED) {
-            fprintf(stderr, "bench/scan: %s: message %zu did not end\n", corpus->name, i);
-            exit(1);
-        }
-    }
+    if (scan.position != SCAN_ENDED || message.len > 0)
+        words_die("a message does not end where it should");
     return text_len;
 }
 
-static size_t run_text(const struct corpus *corpus)
+static size_t read_text(struct reader *reader, struct bytes message)
 {
-    size_t sum = 0, start = 0;
-    for (size_t i = 0; i < corpus->count; i++) {
-        struct scan scan = {0};
-        scan_text(&scan, bytes_make(corpus->data + start, corpus->ends[i] - start));
-        sum += scan.line_max;
-        start = corpus->ends[i];
-    }
-    return sum;
+    (void)reader;
+    struct scan scan = {0};
+    scan_text(&scan, message);
+    return (size_t)scan.seen + scan.position;
 }
 
-static size_t run_memcpy(const struct corpus *corpus)
+static size_t read_memcpy(struct reader *reader, struct bytes message)
 {
-    static uint8_t *copy;
-    static size_t room;
-    if (room < corpus->len) {
-        room = corpus->len;
-        copy = grow(copy, room);
-    }
-    size_t start = 0;
-    for (size_t i = 0; i < corpus->count; i++) {
-        memcpy(copy + start, corpus->data + start, corpus->ends[i] - start);
-        start = corpus->ends[i];
-    }
+    uint8_t *copy = reader->copy + (message.data - reader->mail.data);
+    memcpy(copy, message.data, message.len);
     __asm__ volatile("" : : "r"(copy) : "memory");
     return copy[0];
 }
 
-/* run_memchr asks for each LF: how a line-by-line reader spends its time, without doing anything
- * yet. */
-static size_t run_memchr(const struct corpus *corpus)
+/* read_memchr asks for each LF: how a reader of lines spends its time before it has done anything.
+ */
+static size_t read_memchr(struct reader *reader, struct bytes message)
 {
+    (void)reader;
     size_t lines = 0;
-    struct bytes in = bytes_make(corpus->data, corpus->len);
-    for (size_t at; (at = bytes_find(in, '\n')) < in.len; in = bytes_skip(in, at + 1))
-        lines++;
+    for (size_t at; (at = bytes_find(message, '\n')) < message.len; lines++)
+        message = bytes_skip(message, at + 1);
     return lines;
 }
 
-static double seconds_now(void)
+/* --- rows --- */
+
+static void add_column(struct scan_row *row, struct column *columns, struct column column,
+                       const char *name)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+    columns[row->count] = column;
+    row->measures[row->count] =
+        (struct measure){.name = name, .run = read_some, .user = &columns[row->count]};
+    row->count++;
 }
 
-static volatile size_t answer; /* so that no work can be left out */
-
-/* measure returns the best of twenty parts of the time, in GB/s: noise only ever takes away. */
-static double measure(const struct corpus *corpus, size_t (*run)(const struct corpus *),
-                      double seconds)
+static void measure_row(struct scan_row *row, struct reader *reader, const struct options *options)
 {
-    double best = 0;
-    answer = run(corpus);
-    for (int part = 0; part < 20; part++) {
-        double begin = seconds_now(), end = begin;
-        size_t bytes = 0;
-        while (end - begin < seconds / 20) {
-            for (size_t done = 0; done < 1 << 18; done += corpus->len)
-                bytes += corpus->len, answer = answer + run(corpus);
-            end = seconds_now();
-        }
-        double rate = (double)bytes / (end - begin) / 1e9;
-        best = rate > best ? rate : best;
-    }
-    return best;
-}
-
-static void print_corpus(const struct corpus *corpus, double seconds)
-{
-    if (corpus->count == 0) {
-        printf("%-42s skipped: no files there\n", corpus->name);
-        return;
-    }
-    printf("%-42s", corpus->name);
+    struct column columns[SCAN_COLUMNS];
+    row->octets = reader->mail.len;
+    row->messages = reader->mail.count;
+    row->count = 0;
+    row->best = scan_choose_best();
     for (enum scan_kind kind = 0; kind < SCAN_KIND_COUNT; kind++)
         if (scan_choose(kind))
-            printf(" %8.2f", measure(corpus, run_data, seconds));
-    scan_choose_best();
-    printf(" %8.2f", measure(corpus, run_text, seconds));
-    printf(" %8.2f", measure(corpus, run_memcpy, seconds));
-    printf(" %8.2f\n", measure(corpus, run_memchr, seconds));
-    fflush(stdout);
+            add_column(row, columns, (struct column){reader, kind, read_data},
+                       scan_kind_name(kind));
+    add_column(row, columns, (struct column){reader, row->best, read_text}, "text");
+    add_column(row, columns, (struct column){reader, row->best, read_memcpy}, "memcpy");
+    add_column(row, columns, (struct column){reader, row->best, read_memchr}, "memchr");
+    measure_all(row->measures, row->count, &options->measure);
+}
+
+static void run_set(const char *name, const char *set, const struct scan_mail *base, size_t len,
+                    const struct options *options, json_t *report)
+{
+    static struct scan_row row;
+    static bool head_printed;
+    struct reader reader = {.mail = scan_mail_cut(base, len)};
+    reader.copy = scan_mail_pages(reader.mail.len);
+    row.mail = name;
+    row.set = set;
+    measure_row(&row, &reader, options);
+    scan_report_row(report, &row);
+    if (!options->json && !head_printed)
+        scan_print_head(&row, options->measure.turns);
+    head_printed = true;
+    if (!options->json)
+        scan_print_row(&row);
+    free(reader.copy);
+    scan_mail_free(&reader.mail);
+}
+
+static void run_mail(const char *name, const struct scan_mail *base, const struct options *options,
+                     json_t *report)
+{
+    run_set(name, "cache", base, options->cache, options, report);
+    if (options->memory > 0)
+        run_set(name, "memory", base, options->memory, options, report);
+}
+
+static void run_lines(const struct options *options, json_t *report)
+{
+    static struct measure measures[32];
+    size_t count;
+    struct scan_lines *sets = scan_lines_sets(&count);
+    for (size_t i = 0; i < count; i++)
+        measures[i] =
+            (struct measure){.name = sets[i].name, .run = scan_lines_run, .user = &sets[i]};
+    measure_all(measures, count, &options->measure);
+    if (!options->json)
+        scan_print_lines_head();
+    for (size_t i = 0; i < count; i++) {
+        scan_report_lines(report, &sets[i], &measures[i]);
+        if (!options->json)
+            scan_print_lines(&sets[i], &measures[i]);
+    }
+}
+
+static void run_corpus(const struct options *options, json_t *report)
+{
+    struct corpus corpus = {0};
+    struct scan_mail mail = {0};
+    corpus_read(&corpus, options->corpus);
+    for (size_t i = 0; i < corpus.count; i++)
+        scan_mail_add(&mail, bytes_make(corpus.messages[i].text, corpus.messages[i].len));
+    corpus_free(&corpus);
+    run_mail("corpus", &mail, options, report);
+    scan_mail_free(&mail);
+}
+
+/* --- options --- */
+
+static size_t cache_octets(int name, size_t otherwise)
+{
+    long octets = sysconf(name);
+    return octets > 0 ? (size_t)octets : otherwise;
+}
+
+/* memory_octets is twice the last cache, as long as that, and as much for the copies, takes no more
+ * than half of the machine's memory. */
+static size_t memory_octets(void)
+{
+    size_t twice = 2 * cache_octets(_SC_LEVEL3_CACHE_SIZE, 64 << 20);
+    size_t quarter = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE) / 4;
+    return twice < quarter ? twice : quarter;
+}
+
+static void pin(int cpu)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET((size_t)cpu, &set);
+    if (sched_setaffinity(0, sizeof(set), &set) != 0)
+        words_die("can't run on CPU %d", cpu);
+}
+
+static struct options read_options(int argc, char **argv)
+{
+    static const struct option names[] = {
+        {"corpus",       required_argument, NULL, 'C'},
+        {"cpu",          required_argument, NULL, 'c'},
+        {"turns",        required_argument, NULL, 't'},
+        {"milliseconds", required_argument, NULL, 'm'},
+        {"cache",        required_argument, NULL, 'k'},
+        {"memory",       required_argument, NULL, 'M'},
+        {"json",         no_argument,       NULL, 'j'},
+        {"help",         no_argument,       NULL, 'h'},
+        {NULL,           0,                 NULL, 0  },
+    };
+    struct options options = {
+        .measure = {.turns = 15, .seconds = 0.004},
+        .cpu = -1,
+        .cache = cache_octets(_SC_LEVEL2_CACHE_SIZE, 1 << 20) / 4,
+        .memory = memory_octets(),
+    };
+    for (int name; (name = getopt_long(argc, argv, "", names, NULL)) != -1;) {
+        switch (name) {
+        case 'c': options.cpu = (int)words_count("cpu", optarg, 0, CPU_SETSIZE - 1); break;
+        case 't':
+            options.measure.turns = (uint32_t)words_count("turns", optarg, 1, MEASURE_TURNS_MAX);
+            break;
+        case 'm':
+            options.measure.seconds = words_number("milliseconds", optarg, 0.1, 1e5) / 1000;
+            break;
+        case 'k': options.cache = words_size("cache", optarg, 4096, SIZE_MAX / 4); break;
+        case 'M': options.memory = words_size("memory", optarg, 0, SIZE_MAX / 4); break;
+        case 'C': options.corpus = optarg; break;
+        case 'j': options.json = true; break;
+        case 'h': fputs(usage, stdout); exit(0);
+        default: fputs(usage, stderr); exit(2);
+        }
+    }
+    if (optind < argc)
+        words_die("what is %s? --help tells the options", argv[optind]);
+    return options;
 }
 
 int main(int argc, char **argv)
 {
-    double seconds = argc > 1 ? strtod(argv[1], NULL) / 1000 : 0.1;
-    printf("%-42s", "GB/s (best of 20)");
-    for (enum scan_kind kind = 0; kind < SCAN_KIND_COUNT; kind++)
-        if (scan_choose(kind))
-            printf(" %8s", scan_kind_name(kind));
-    printf(" %8s %8s %8s\n", "text", "memcpy", "memchr");
-
-    const struct corpus made[] = {
-        corpus_made("70 columns, 64 KiB messages", 65536, 70, "", 'e'),
-        corpus_made("70 columns, 16 KiB messages", 16384, 70, "", 'e'),
-        corpus_made("70 columns, 4 KiB messages", 4096, 70, "", 'e'),
-        corpus_made("70 columns, 200 octet messages", 200, 70, "", 'e'),
-        corpus_made("76 columns of base64, 64 KiB", 65536, 76, "", 'A'),
-        corpus_made("70 columns, half of it 8-bit, 4 KiB", 4096, 70, "", 0xc3),
-        corpus_made("70 columns with NUL, 4 KiB", 4096, 70, "", 0),
-        corpus_made("70 columns with bare LF, 4 KiB", 4096, 70, "", '\n'),
-        corpus_made("20 columns, 4 KiB", 4096, 20, "", 'e'),
-        corpus_made("empty lines, 4 KiB", 4096, 0, "", 'e'),
-        corpus_made("70 columns, each with a stuffed dot, 4 KiB", 4096, 70, "..", 'e'),
-        corpus_made("lines of one stuffed dot, 4 KiB", 4096, 2, "..", 'e'),
-    };
-    for (size_t i = 0; i < sizeof(made) / sizeof(made[0]); i++)
-        print_corpus(&made[i], seconds);
-    for (int i = 2; i < argc; i++) {
-        struct corpus real = corpus_directory(argv[i]);
-        print_corpus(&real, seconds);
-        free(real.data);
-        free(real.ends);
+    words_program("ringmx-bench-scan");
+    struct options options = read_options(argc, argv);
+    if (options.cpu >= 0)
+        pin(options.cpu);
+    json_t *report = scan_report_begin(&options.measure, options.cpu);
+    for (enum scan_mail_kind kind = 0; kind < SCAN_MAIL_KINDS; kind++) {
+        struct scan_mail base = scan_mail_make(kind, BASE_OCTETS);
+        run_mail(scan_mail_kind_name(kind), &base, &options, report);
+        scan_mail_free(&base);
     }
-    for (size_t i = 0; i < sizeof(made) / sizeof(made[0]); i++) {
-        free(made[i].data);
-        free(made[i].ends);
+    if (options.corpus != NULL)
+        run_corpus(&options, report);
+    run_lines(&options, report);
+    if (options.json) {
+        if (json_dumpf(report, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) != 0)
+            words_die("can't write the report");
+        putchar('\n');
     }
+    json_decref(report);
     return 0;
 }
