@@ -22,7 +22,7 @@ endif
 PACKAGES := gcc g++ libc6-dev make dpkg-dev liburing-dev libjemalloc-dev libconfuse-dev \
 	libisal-dev libjansson-dev swaks libnet-ssleay-perl
 PACKAGES_TEST := libcmocka-dev clang-14 libclang-rt-14-dev clang-format-14 python3 curl msmtp \
-	postfix openssl gnutls-bin testssl.sh python3-cryptography
+	postfix openssl gnutls-bin testssl.sh python3-cryptography haproxy dovecot-lmtpd
 # Node.js may also come from elsewhere, and then brings npm along.
 PACKAGES_BENCH = python3-matplotlib $(if $(shell command -v node),,nodejs) \
 	$(if $(shell command -v npm),,npm)

@@ -28,8 +28,9 @@ NEVER_AGAIN = ["test_crash", "test_faults"]  # what is lost once is lost
 FUZZ_SECONDS = int(os.environ.get("SECONDS_PER_FUZZER", "10"))
 
 # Unit tests that start threads also run under ThreadSanitizer.
-TSAN_UNITS = ["admission", "bell", "contexts", "courier", "helpers", "log", "offload", "secure", "secure_crowd",
-              "secure_records", "spool", "spool_threads", "staging", "uring", "worker", "writer"]
+TSAN_UNITS = ["admission", "bell", "contexts", "courier", "helpers", "load_crew", "load_series", "log", "offload",
+              "outgoing", "outgoing_secure", "secure", "secure_crowd", "secure_records", "spool", "spool_threads", "staging",
+              "uring", "worker", "writer"]
 
 # The tree of another BoringSSL, as for make: then what has to do with TLS also runs with that one, under
 # AddressSanitizer. Everything else is tested with Debian's all the same.
@@ -48,10 +49,11 @@ E2E_ONLY = {
     "test_tls_clients": ["release"],
     "test_tls_postfix": ["release"],
     "test_tls_testssl": ["release"],
-    "test_load": ["release"],  # the client is the same in both; test_tls_stress has it under sanitizers
+    "test_load_agree": ["release"],  # figures of others
 }
 LONG = ["test_crash"]  # begins first, so that it does not end alone
-IDLE = ["test_slow", "test_tls_testssl"]  # mostly wait: run beside the two
+IDLE = ["test_slow", "test_tls_testssl", "test_limits", "test_load_open"]  # mostly wait: run beside the two
+LAST = "bench/"  # these measure: one at a time, when all others have ended
 E2E_MORE = [
     # module         flavour      environment
     ("test_dialogs", "profile61", {}),
@@ -65,6 +67,7 @@ E2E_MORE = [
     ("test_corpus", "tsan", {}),
     ("test_tls_stress", "tsan", {}),
     ("test_tls_stress", "profile61", {}),
+    ("test_load_open", "tsan", {}),
     ("test_sink", "tsan", {}),
     ("test_sink_faults", "tsan", {}),
 ]
@@ -83,9 +86,9 @@ SANITIZERS = {
 class Job:
     """One process to run: its name, its command, how to count its cases, and what must be built."""
 
-    def __init__(self, name, command, count, build=None, env=None, timeout=120):
+    def __init__(self, name, command, count, build=None, env=None, timeout=120, shown=False):
         self.name, self.command, self.count = name, command, count
-        self.build, self.env, self.timeout = build, env or {}, timeout
+        self.build, self.env, self.timeout, self.shown = build, env or {}, timeout, shown
         self.passed = self.failed = self.skipped = 0
         self.seconds = 0.0
         self.output = ""
@@ -245,6 +248,11 @@ def e2e_job(name, module, build, flavour, extra):
     return Job(name, [PYTHON, "-m", "unittest", "-v", module], count_unittest, build, env, timeout=600)
 
 
+def bench_jobs():
+    """The quick benchmark: fails only when something is broken (docs/benchmarks.md); its figures are for information."""
+    yield Job("bench/quick", [PYTHON, "bench/bench.py", "--quick"], count_last_line, "release", timeout=240, shown=True)
+
+
 def build_jobs(names):
     targets = {"fuzz": ["fuzzers"]}
     for build in names:
@@ -263,7 +271,7 @@ def count_neon(output, code):
 
 def all_jobs():
     return [Job("tidy", [PYTHON, "tests/tidy.py"], count_last_line), *unit_jobs(), *upstream_jobs(), *e2e_jobs(),
-            *fuzz_jobs()]
+            *fuzz_jobs(), *bench_jobs()]
 
 
 # --- Running them. ---
@@ -286,7 +294,7 @@ class Progress:
             counts += f", {job.skipped} skipped" if job.skipped else ""
             print(f"[{len(self.done):3}/{self.total}] {word:4} {job.name:48} {counts:28} {job.seconds:6.1f} s",
                   flush=True)
-            if job.failed:
+            if job.failed or job.shown:
                 print(indent(job.output), flush=True)
 
     def end(self, start):
@@ -330,9 +338,13 @@ def main(arguments):
     jobs = [job for job in jobs if job.build not in broken]
     with concurrent.futures.ThreadPoolExecutor(PARALLEL) as pool, \
             concurrent.futures.ThreadPoolExecutor(1) as idle:
-        runs = [(idle if job.name.endswith(tuple(IDLE)) else pool).submit(job.run) for job in jobs]
+        runs = [(idle if job.name.endswith(tuple(IDLE)) else pool).submit(job.run) for job in jobs
+                if not job.name.startswith(LAST)]
         for future in concurrent.futures.as_completed(runs):
             progress.ended(future.result())
+    for job in jobs:
+        if job.name.startswith(LAST):
+            progress.ended(job.run())
     late = [job for job in progress.done if job.failed and job.excusable()]
     for job in late if len(late) <= AGAIN_MAX else []:
         progress.ended(job.run_again())
