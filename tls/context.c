@@ -9,6 +9,7 @@
 #include <openssl/mem.h>
 #include <openssl/x509.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -167,8 +168,12 @@ static int take_session(SSL *ssl, SSL_SESSION *session)
         tls->handshake->session = calloc(1, sizeof(struct tls_session));
     if (!tls->handshake->session)
         return 0;
-    SSL_SESSION_free(tls->handshake->session->session);
-    tls->handshake->session->session = session;
+    struct tls_session *kept = tls->handshake->session;
+    const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+    SSL_SESSION_free(kept->session);
+    kept->session = session;
+    kept->context_id = tls->context->id;
+    snprintf(kept->server_name, sizeof(kept->server_name), "%s", name != NULL ? name : "");
     return 1;
 }
 
@@ -194,6 +199,7 @@ static uint16_t wire_version(enum tls_version version)
  * at only. */
 static struct tls_context *make(bool verify)
 {
+    static _Atomic uint64_t made;
     struct tls_context *context = calloc(1, sizeof(*context));
     SSL_CTX *ssl = SSL_CTX_new(verify ? TLS_method() : TLS_with_buffers_method());
 
@@ -205,6 +211,7 @@ static struct tls_context *make(bool verify)
     context->ssl = ssl;
     context->verify = verify;
     atomic_init(&context->references, 1);
+    context->id = atomic_fetch_add_explicit(&made, 1, memory_order_relaxed);
     SSL_CTX_set_mode(ssl, SSL_MODE_NO_AUTO_CHAIN);
     SSL_CTX_set_keylog_callback(ssl, take_secret);
     if (verify)

@@ -104,6 +104,15 @@ struct tls *tls_server(struct tls_context *context)
     return tls;
 }
 
+/* may_resume: a verifying client resumes only what it has verified itself, and under that name. */
+static bool may_resume(const struct tls_context *context, const char *server_name,
+                       const struct tls_session *session)
+{
+    const char *name = server_name != NULL ? server_name : "";
+    return !context->verify ||
+           (session->context_id == context->id && strcmp(session->server_name, name) == 0);
+}
+
 struct tls *tls_client(struct tls_context *context, const char *server_name,
                        const struct tls_session *resume)
 {
@@ -115,7 +124,7 @@ struct tls *tls_client(struct tls_context *context, const char *server_name,
     if (server_name != NULL)
         ok = SSL_set_tlsext_host_name(tls->ssl, server_name) == 1 &&
              (!context->verify || SSL_set1_host(tls->ssl, server_name) == 1);
-    if (ok && resume != NULL)
+    if (ok && resume != NULL && may_resume(context, server_name, resume))
         ok = SSL_set_session(tls->ssl, resume->session) == 1;
     if (ok)
         return tls;

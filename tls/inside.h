@@ -14,6 +14,7 @@
 struct tls_context {
     SSL_CTX *ssl;
     _Atomic uint32_t references;
+    uint64_t id; /* unlike that of any other, now or later */
     bool offload;
     bool verify; /* the peer's certificate, where there is one, must be good */
     struct certificate **certificates;
@@ -23,8 +24,13 @@ struct tls_context {
     struct ticket_keys tickets; /* used by the thread whose context it is */
 };
 
+/* A ticket. A resumed handshake shows no certificate, so what was verified is remembered: who made
+ * it, and for which name. */
+enum { TLS_NAME_MAX = 255 };
 struct tls_session {
     SSL_SESSION *session;
+    uint64_t context_id;
+    char server_name[TLS_NAME_MAX + 1]; /* "": none was asked for */
 };
 
 /* What only the handshake needs. */

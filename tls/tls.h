@@ -28,8 +28,9 @@ struct tls_session;
 
 /* tls_server begins a connection on which we are the server; tls_client one on which we are the
  * client. `server_name` (borrowed; NULL: none) goes into SNI and, if the context verifies, must be
- * in the certificate. `resume` (borrowed, may be NULL) is tried. NULL: no memory. The caller owns
- * the result; the context is kept until the handshake is over. */
+ * in the certificate. `resume` (borrowed, may be NULL) is tried; by a context that verifies only if
+ * it made it, for the same name. NULL: no memory, or a name that can be none (empty, above 255
+ * octets). The caller owns the result; the context is kept until the handshake is over. */
 struct tls *tls_server(struct tls_context *context) __attribute__((warn_unused_result));
 struct tls *tls_client(struct tls_context *context, const char *server_name,
                        const struct tls_session *resume) __attribute__((warn_unused_result));

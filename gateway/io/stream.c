@@ -174,6 +174,8 @@ static void peer_ended(struct worker *worker, struct stream *stream, int error)
 
 void stream_broken(struct worker *worker, struct stream *stream, int error)
 {
+    if (stream->state == STREAM_CLOSING)
+        error = 0; /* it was us: this is what the cancel brought */
     stream_abort(worker, stream);
     tell_ended(worker, stream, error);
 }
@@ -236,7 +238,7 @@ void stream_receive_done(struct worker *worker, struct stream *stream, int resul
 static void end_if_deaf(struct worker *worker, struct stream *stream)
 {
     if (stream->state == STREAM_OPEN && stream->held_count > 0 && stream->send_in_flight &&
-        worker->now_us - stream->send_us > DEAF_US)
+        !stream->lending && worker->now_us - stream->send_us > DEAF_US)
         stream_abort(worker, stream);
 }
 
