@@ -84,8 +84,16 @@ class Meter:
         if mark == "end":
             self.memory = self.server.resident_bytes()
 
+    def settled(self):
+        """Waits until the server has nothing more to do for the messages of the run."""
+        self.server.settle()
+        self.cpu["settled"] = self.server.cpu_seconds()
+
     def spent(self):
         return self.cpu["end"] - self.cpu["start"]
+
+    def later(self):
+        return self.cpu["settled"] - self.cpu["end"]
 
 
 def stolen_seconds():
@@ -101,13 +109,16 @@ def timing(scenario, seconds, warm_up):
 
 def figures(report, meter):
     """What is kept of a run: numbers only."""
-    spent, seconds, times = meter.spent(), report["seconds"], report["times"]
+    seconds, times = report["seconds"], report["times"]
     if report["counted"] == 0:
         raise Invalid("no message was answered in the measured time")
+    # What a server puts off is part of the price of all messages of the run; those that count have their share of it.
+    spent = meter.spent() + meter.later() * report["counted"] / report["messages"]
     kept = {
         "per_second": report["messages_per_second"],
         "per_cpu": report["counted"] / spent if spent > 0 else 0.0,
-        "server_cpu": spent / seconds,
+        "server_cpu": meter.spent() / seconds,
+        "later_cpu": meter.later() / meter.spent() if meter.spent() > 0 else 0.0,
         "load_cpu": report["cpu_seconds"] / seconds,
         "gigabytes": report["bytes_per_second"] / 1e9,
         "memory": meter.memory,
@@ -135,6 +146,7 @@ def closed(server, scenario, seconds, warm_up):
     """One run of a closed loop: its figures and what TLS has agreed on."""
     meter = Meter(server)
     _, report = run_load(server, f"{timing(scenario, seconds, warm_up)} {scenario.arguments}", meter.mark)
+    meter.settled()
     return figures(report, meter), agreed(report)
 
 
@@ -149,6 +161,7 @@ def opened(server, scenario, rate, seconds, warm_up):
         for _ in range(ATTEMPTS):
             meter = Meter(server)
             code, report = run_load(server, f"{words} --histogram {path}", meter.mark)
+            meter.settled()
             if code == OK:
                 break
         else:
