@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 #include <cmocka.h>
 
@@ -16,4 +17,18 @@ size_t descriptors_use_up(int *descriptors, size_t count)
         used++;
     assert_true(used < count && errno == EMFILE);
     return used;
+}
+
+ssize_t socket_read(int descriptor, void *out, size_t size)
+{
+    size_t len = 0;
+    while (len < size) {
+        ssize_t got = recv(descriptor, (uint8_t *)out + len, size - len, 0);
+        if (got < 0)
+            return -errno;
+        if (got == 0)
+            break;
+        len += (size_t)got;
+    }
+    return (ssize_t)len;
 }

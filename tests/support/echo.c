@@ -486,17 +486,3 @@ void echo_send(int descriptor, const void *data, size_t len)
         len -= (size_t)sent;
     }
 }
-
-ssize_t echo_read(int descriptor, void *out, size_t size)
-{
-    size_t len = 0;
-    while (len < size) {
-        ssize_t got = recv(descriptor, (uint8_t *)out + len, size - len, 0);
-        if (got < 0)
-            return -errno;
-        if (got == 0)
-            break;
-        len += (size_t)got;
-    }
-    return (ssize_t)len;
-}

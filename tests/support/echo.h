@@ -80,10 +80,9 @@ bool echo_ping(struct echo *echo);
 /* echo_wait waits until *count is `wanted` at least, 5 s at most. False: it is not. */
 bool echo_wait(const _Atomic uint32_t *count, uint32_t wanted);
 
-/* A client's end. Blocking calls end after 5 s. echo_connect returns a connected descriptor;
- * echo_read reads up to `size` octets or to the end and returns how many, or -errno. */
+/* A client's end: echo_connect returns a connected descriptor, whose blocking calls end after 5 s
+ * (socket_read of descriptors.h reads from it). */
 int echo_connect(const struct echo *echo);
 void echo_send(int descriptor, const void *data, size_t len);
-ssize_t echo_read(int descriptor, void *out, size_t size);
 
 #endif

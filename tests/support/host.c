@@ -84,20 +84,6 @@ void host_free(struct host *host)
     close(host->listener);
 }
 
-ssize_t host_read(int descriptor, void *out, size_t size)
-{
-    size_t len = 0;
-    while (len < size) {
-        ssize_t got = recv(descriptor, (uint8_t *)out + len, size - len, 0);
-        if (got < 0)
-            return -errno;
-        if (got == 0)
-            break;
-        len += (size_t)got;
-    }
-    return (ssize_t)len;
-}
-
 uint8_t *host_noise(size_t len)
 {
     uint8_t *out = malloc(len);

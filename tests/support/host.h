@@ -34,9 +34,7 @@ void host_deaf(struct host *host);
 void host_gone(struct host *host);
 void host_free(struct host *host);
 
-/* host_read reads up to `size` octets or to the end; -errno when the connection broke. host_drain
- * reads to the end, and adds to `heard` and `sum`. */
-ssize_t host_read(int descriptor, void *out, size_t size);
+/* host_drain reads to the end, and adds to `heard` and `sum`. */
 ssize_t host_drain(struct host *host, int descriptor);
 
 /* host_noise returns `len` octets, the same each time; owned by the caller. */

@@ -1,6 +1,7 @@
 /* See secure_help.h. */
 #include "tests/support/secure_help.h"
 
+#include "tests/support/descriptors.h"
 #include "tests/support/pki.h"
 
 #include <setjmp.h>
@@ -35,7 +36,7 @@ void meet(struct caller *caller, const struct echo *echo, const struct peer_opti
     if (!echo->options.tls_first) {
         char go[3];
         echo_send(caller->descriptor, "s", 1);
-        assert_int_equal(echo_read(caller->descriptor, go, 3), 3);
+        assert_int_equal(socket_read(caller->descriptor, go, 3), 3);
         assert_memory_equal(go, "go\n", 3);
     }
     assert_true(caller_until(caller, CALLER_READY, 0));

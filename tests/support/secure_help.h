@@ -4,6 +4,7 @@
 #define TESTS_SUPPORT_SECURE_HELP_H
 
 #include "tests/support/caller.h"
+#include "tests/support/twice.h"
 #include "tls/context.h"
 
 /* Made by secure_set_up, for one server at a time; RSA operations are for helpers. The
@@ -29,12 +30,5 @@ void part(struct caller *caller);
  * in order. */
 void expect(struct caller *caller, const void *text, size_t len);
 void expect_end(struct caller *caller);
-
-/* With what the kernel can do, and with what Linux 6.1 can. */
-#define TWICE(test)                                                                                \
-    {#test, test, NULL, NULL, NULL},                                                               \
-    {                                                                                              \
-#test "/6.1", test, NULL, NULL, (void *)(uintptr_t)1                                       \
-    }
 
 #endif

@@ -24,6 +24,7 @@
 #include "gateway/base/clock.h"
 #include "gateway/io/worker.h"
 #include "tests/support/descriptors.h"
+#include "tests/support/twice.h"
 #include "tls/tls.h"
 
 enum { SUBMIT = 1 << 0, STOP = 1 << 1, PING = 1 << 2 };
@@ -552,18 +553,6 @@ static void room_for_records(void **state)
     worker_cleanup(&worker);
 }
 
-#define TWICE(test)                                                                                \
-    {#test, test, NULL, NULL, NULL},                                                               \
-    {                                                                                              \
-#test "/6.1", test, NULL, NULL, (void *)1                                                  \
-    }
-
-static int set_state(void **state)
-{
-    (void)state;
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -582,5 +571,5 @@ int main(void)
         cmocka_unit_test(none_and_many),
         cmocka_unit_test(no_threads),
     };
-    return cmocka_run_group_tests(tests, set_state, NULL);
+    return cmocka_run_group_tests(tests, twice_set_up, NULL);
 }

@@ -2,6 +2,7 @@
  * goes wrong: outgoing_trouble_test.c. Each runs with what this kernel can do and with what Linux
  * 6.1 can. */
 #include "gateway/spool/crc.h"
+#include "tests/support/descriptors.h"
 #include "tests/support/errand.h"
 #include "tests/support/secure_help.h"
 
@@ -83,7 +84,7 @@ static void serve_after_clear(struct host *host, int descriptor)
 {
     char clear[4000];
     struct peer peer;
-    if (host_read(descriptor, clear, sizeof(clear)) == sizeof(clear))
+    if (socket_read(descriptor, clear, sizeof(clear)) == sizeof(clear))
         (void)(host_shake(host, descriptor, &peer) &&
                host_echo_tls(host, descriptor, &peer, false));
     peer_free(&peer);

@@ -3,8 +3,10 @@
  * this kernel can do and with what Linux 6.1 can. TLS: outgoing_secure_test.c. */
 #include "gateway/base/clock.h"
 #include "gateway/spool/crc.h"
+#include "tests/support/descriptors.h"
 #include "tests/support/echo.h"
 #include "tests/support/host.h"
+#include "tests/support/twice.h"
 #include "tests/support/visitor.h"
 
 #include <errno.h>
@@ -258,7 +260,7 @@ static void serve_slowly(struct host *host, int descriptor)
 {
     uint8_t room[100000];
     ssize_t got;
-    while ((got = host_read(descriptor, room, sizeof(room))) > 0) {
+    while ((got = socket_read(descriptor, room, sizeof(room))) > 0) {
         host->heard += (uint64_t)got;
         host->sum = crc32c(host->sum, room, (size_t)got);
         usleep(1000);
@@ -354,7 +356,7 @@ static void serve_and_leave(struct host *host, int descriptor)
     uint8_t room[100000];
     struct linger hard = {.l_onoff = 1, .l_linger = 0};
     (void)host;
-    (void)host_read(descriptor, room, sizeof(room));
+    (void)socket_read(descriptor, room, sizeof(room));
     setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
 }
 
@@ -554,18 +556,6 @@ static void ticks(void **state)
     host_free(&host);
 }
 
-#define TWICE(test)                                                                                \
-    {#test, test, NULL, NULL, NULL},                                                               \
-    {                                                                                              \
-#test "/6.1", test, NULL, NULL, (void *)(uintptr_t)1                                       \
-    }
-
-static int set_state(void **state)
-{
-    (void)state;
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -583,5 +573,5 @@ int main(void)
         TWICE(ticks),
         {"short_send", short_send, NULL, NULL, NULL},
     };
-    return cmocka_run_group_tests(tests, set_state, NULL);
+    return cmocka_run_group_tests(tests, twice_set_up, NULL);
 }

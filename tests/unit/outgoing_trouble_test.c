@@ -1,6 +1,7 @@
 /* TLS as the client on a worker's streams, when it goes wrong: servers that are none, that refuse,
  * that are others than they say, that leave or break off. Each runs with what this kernel can do
  * and with what Linux 6.1 can. */
+#include "tests/support/descriptors.h"
 #include "tests/support/errand.h"
 #include "tests/support/secure_help.h"
 
@@ -106,7 +107,7 @@ static void serve_and_leave_early(struct host *host, int descriptor)
 {
     char hello[100];
     (void)host;
-    (void)host_read(descriptor, hello, sizeof(hello));
+    (void)socket_read(descriptor, hello, sizeof(hello));
     shutdown(descriptor, SHUT_WR);
     usleep(10000);
 }
@@ -161,7 +162,7 @@ static void serve_badly(struct host *host, int descriptor)
     struct peer peer;
     uint8_t room[1000];
     if (host_shake(host, descriptor, &peer)) {
-        (void)host_read(descriptor, room, sizeof(room));
+        (void)socket_read(descriptor, room, sizeof(room));
         if (host->user != NULL) {
             (void)send(descriptor, record, sizeof(record), MSG_NOSIGNAL);
             (void)host_drain(host, descriptor);

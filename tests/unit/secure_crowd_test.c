@@ -4,6 +4,7 @@
  * server's owner is shy, takes odd parts and pauses. RINGMX_SEED repeats a run. */
 #include "gateway/base/clock.h"
 #include "gateway/io/helpers.h"
+#include "tests/support/descriptors.h"
 #include "tests/support/secure_help.h"
 
 #include <setjmp.h>
@@ -122,7 +123,7 @@ static bool hear_invitation(struct visitor *visitor)
     int descriptor = visitor->caller.descriptor;
     if (recv(descriptor, go, 3, MSG_DONTWAIT | MSG_PEEK) < 3)
         return false;
-    assert_int_equal(echo_read(descriptor, go, 3), 3);
+    assert_int_equal(socket_read(descriptor, go, 3), 3);
     assert_memory_equal(go, "go\n", 3);
     visitor->invited = true;
     return true;

@@ -3,6 +3,7 @@
  * all came home and whether each octet on the wire was TLS. Each runs with what this kernel can do
  * and with what Linux 6.1 can. Many at once, at random: secure_crowd_test.c. */
 #include "gateway/io/helpers.h"
+#include "tests/support/descriptors.h"
 #include "tests/support/secure_help.h"
 
 #include <setjmp.h>
@@ -223,7 +224,7 @@ static void breaches_at_key(void **state)
         if (i % 2 == 1) {
             char go[3];
             echo_send(caller.descriptor, "s", 1);
-            assert_int_equal(echo_read(caller.descriptor, go, 3), 3);
+            assert_int_equal(socket_read(caller.descriptor, go, 3), 3);
         }
         (void)caller_step(&caller);
         assert_true(caller_until(&caller, CALLER_SENT, 0));

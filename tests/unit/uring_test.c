@@ -5,6 +5,7 @@
 #include "gateway/base/clock.h"
 #include "gateway/io/buffers.h"
 #include "gateway/io/listener.h"
+#include "tests/support/twice.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -442,12 +443,6 @@ static void array_is_filled(void **state)
     close(ends[1]);
     done(ring);
 }
-
-#define TWICE(test)                                                                                \
-    {#test, test, NULL, NULL, NULL},                                                               \
-    {                                                                                              \
-#test "/6.1", test, NULL, NULL, (void *)(uintptr_t)1                                       \
-    }
 
 int main(void)
 {

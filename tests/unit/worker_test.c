@@ -6,6 +6,7 @@
 #include "gateway/base/clock.h"
 #include "tests/support/descriptors.h"
 #include "tests/support/echo.h"
+#include "tests/support/twice.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -45,7 +46,7 @@ static void noise(uint8_t *out, size_t len)
 static void expect(int descriptor, const char *text)
 {
     char got[64] = "";
-    assert_int_equal(echo_read(descriptor, got, strlen(text)), strlen(text));
+    assert_int_equal(socket_read(descriptor, got, strlen(text)), strlen(text));
     assert_string_equal(got, text);
 }
 
@@ -53,7 +54,7 @@ static void expect(int descriptor, const char *text)
 static void expect_end(int descriptor)
 {
     char octet;
-    assert_int_equal(echo_read(descriptor, &octet, 1), 0);
+    assert_int_equal(socket_read(descriptor, &octet, 1), 0);
 }
 
 static void reset(int descriptor)
@@ -103,7 +104,7 @@ static void one_octet_segments(void **state)
         if (i % 7 == 0)
             usleep(100);
     }
-    assert_int_equal(echo_read(client, back, sizeof(back)), sizeof(back));
+    assert_int_equal(socket_read(client, back, sizeof(back)), sizeof(back));
     assert_memory_equal(data, back, sizeof(data));
     close(client);
     stop(echo);
@@ -132,7 +133,7 @@ static void half_close(void **state)
     int client = echo_connect(echo);
     echo_send(client, data, 3000);
     shutdown(client, SHUT_WR);
-    assert_int_equal(echo_read(client, back, LEN), 3000); /* all of it, then the end */
+    assert_int_equal(socket_read(client, back, LEN), 3000); /* all of it, then the end */
     assert_memory_equal(data, back, 3000);
     close(client);
     /* With more than fits in the reply blocks the farewell waits behind untaken octets. */
@@ -142,7 +143,7 @@ static void half_close(void **state)
     echo_send(client, data, LEN / 4);
     shutdown(client, SHUT_WR);
     usleep(50000);
-    assert_int_equal(echo_read(client, back, LEN), LEN / 4);
+    assert_int_equal(socket_read(client, back, LEN), LEN / 4);
     assert_memory_equal(data, back, LEN / 4);
     close(client);
     free(data);
@@ -215,7 +216,7 @@ static void pause_and_more(void **state)
     assert_int_equal(atomic_load(&echo->counts.given) + held, 64);
     echo_resume(echo);
     uint8_t back[LEN];
-    assert_int_equal(echo_read(client, back, LEN), LEN);
+    assert_int_equal(socket_read(client, back, LEN), LEN);
     assert_memory_equal(data, back, LEN);
     echo_send(client, "still here", 10);
     expect(client, "still here");
@@ -248,7 +249,7 @@ static void end_among_held_octets(void **state)
             expect(client, ending[0] == 'X' ? "XYbye\n" : "bye\n");
             expect_end(client);
         } else {
-            (void)echo_read(client, back, sizeof(back)); /* an abort may lose what was written */
+            (void)socket_read(client, back, sizeof(back)); /* an abort may lose what was written */
         }
         close(client);
         assert_true(echo_wait(&echo->counts.closed, round + 1));
@@ -286,7 +287,7 @@ static void out_of_buffers(void **state)
     for (int i = 0; i < CLIENTS; i++)
         echo_send(clients[i], data, LEN); /* all at once; the sockets' own room takes it */
     for (int i = 0; i < CLIENTS; i++) {
-        assert_int_equal(echo_read(clients[i], back, LEN), LEN);
+        assert_int_equal(socket_read(clients[i], back, LEN), LEN);
         assert_memory_equal(data, back, LEN);
     }
     echo_look(echo);
@@ -400,7 +401,7 @@ static void orderly_end(void **state)
         echo_send(client, "q", 1);
         echo_send(client, data, i * 6000);
         usleep(5000);
-        assert_int_equal(echo_read(client, back, 1000), 1000);
+        assert_int_equal(socket_read(client, back, 1000), 1000);
         assert_memory_equal(data, back, 1000);
         expect(client, "bye\n");
         expect_end(client);
@@ -517,7 +518,7 @@ static void out_of_descriptors(void **state)
         assert_int_equal(connect(clients[i], &echo->address.any, sizeof(echo->address.v4)), 0);
     }
     char line[80] = "";
-    ssize_t len = echo_read(clients[0], line, sizeof(line) - 1);
+    ssize_t len = socket_read(clients[0], line, sizeof(line) - 1);
     while (used > 0)
         close(others[--used]);
     assert_true(len > 0);
@@ -526,26 +527,13 @@ static void out_of_descriptors(void **state)
     uint32_t served = 0;
     for (int i = 1; i < 3; i++) {
         (void)!send(clients[i], "XY", 2, MSG_NOSIGNAL);
-        served += echo_read(clients[i], line, 2) == 2 && memcmp(line, "XY", 2) == 0;
+        served += socket_read(clients[i], line, 2) == 2 && memcmp(line, "XY", 2) == 0;
     }
     assert_true(served >= 1); /* the other may have been told 421, too */
     for (int i = 0; i < 3; i++)
         close(clients[i]);
     stop(echo);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
-}
-
-/* Each test twice: with all that this kernel can do, and as on Linux 6.1. */
-#define TWICE(test)                                                                                \
-    {#test, test, NULL, NULL, NULL},                                                               \
-    {                                                                                              \
-#test "/6.1", test, NULL, NULL, (void *)(uintptr_t)1                                       \
-    }
-
-static int set_state(void **state)
-{
-    (void)state;
-    return 0;
 }
 
 int main(void)
@@ -571,5 +559,5 @@ int main(void)
         TWICE(stop_accepting),
         TWICE(out_of_descriptors),
     };
-    return cmocka_run_group_tests(tests, set_state, NULL);
+    return cmocka_run_group_tests(tests, twice_set_up, NULL);
 }
