@@ -22,13 +22,27 @@ static bool grow(struct backlog *backlog)
     return true;
 }
 
+/* Makes room for one more. */
+static bool reserve(struct backlog *backlog)
+{
+    return backlog->count < BACKLOG_MAX && (backlog->count < backlog->room || grow(backlog));
+}
+
 bool backlog_add(struct backlog *backlog, uint64_t intended_ns)
 {
-    if (backlog->count == BACKLOG_MAX)
-        return false;
-    if (backlog->count == backlog->room && !grow(backlog))
+    if (!reserve(backlog))
         return false;
     backlog->times_ns[(backlog->first + backlog->count++) & (backlog->room - 1)] = intended_ns;
+    return true;
+}
+
+bool backlog_return(struct backlog *backlog, uint64_t intended_ns)
+{
+    if (!reserve(backlog))
+        return false;
+    backlog->first = (backlog->first - 1) & (backlog->room - 1);
+    backlog->times_ns[backlog->first] = intended_ns;
+    backlog->count++;
     return true;
 }
 

@@ -17,6 +17,10 @@ struct backlog {
 /* backlog_add puts one at the end. False: BACKLOG_MAX wait already, or there is no memory. */
 bool backlog_add(struct backlog *backlog, uint64_t intended_ns) __attribute__((warn_unused_result));
 
+/* backlog_return puts one back in front: it was taken, and is wanted again. False: as above. */
+bool backlog_return(struct backlog *backlog, uint64_t intended_ns)
+    __attribute__((warn_unused_result));
+
 /* backlog_take returns the oldest, which must be there. */
 uint64_t backlog_take(struct backlog *backlog);
 

@@ -135,14 +135,15 @@ static void header_make(struct mail_body *body, const struct mail_options *optio
     strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S +0000", gmtime_r(&now, &tm));
     body->header_len =
         (uint32_t)snprintf(body->header, sizeof body->header,
-                           "From: Load <load@sender.example>\r\n"
+                           "From: Load <%.120s>\r\n"
                            "To: <%.60s@%.120s>\r\n"
                            "Subject: one of many\r\n"
                            "Date: %s\r\n"
                            "X-Load-Sum: %08x\r\n"
                            "X-Load-Id: %s\r\n"
-                           "Message-ID: <%s@sender.example>\r\n\r\n",
-                           options->user, options->domain, date, body->sum, id_blank, id_blank);
+                           "Message-ID: <%s@%.120s>\r\n\r\n",
+                           options->from, options->user, options->domain, date, body->sum, id_blank,
+                           id_blank, strrchr(options->from, '@') + 1);
     id_place(body, "\r\nX-Load-Id: ");
     id_place(body, "\r\nMessage-ID: <");
 }

@@ -116,18 +116,17 @@ static void end_unfinished(struct worker *worker, struct stream *stream)
 static void unstarted(struct client *client, uint64_t intended_ns)
 {
     struct meter *meter = &client->meter;
-    uint64_t waited_ns = client->turn_ns - intended_ns;
     meter->tally.unstarted++;
-    if (!meter_has(meter, intended_ns))
-        return;
-    histogram_add(&meter->tally.times[TALLY_MESSAGE], waited_ns);
+    meter_time_begun(meter, TALLY_MESSAGE, intended_ns, client->turn_ns);
     if (client->options->loop == LOAD_LOOP_CONNECTIONS)
-        histogram_add(&meter->tally.times[TALLY_CONNECTION], waited_ns);
+        meter_time_begun(meter, TALLY_CONNECTION, intended_ns, client->turn_ns);
 }
 
+/* What it has waited is added when the place is given up. */
 static void place_unstarted(struct client *client, const struct place *place)
 {
-    unstarted(client, place->intended_ns);
+    (void)place;
+    client->meter.tally.unstarted++;
 }
 
 static void finish(struct client *client)
@@ -162,6 +161,10 @@ static bool enough(const struct client *client)
 {
     uint64_t messages = client->task.messages;
     if (messages > 0 && client->over >= messages)
+        return true;
+    /* An arrival may end without a message. */
+    if (messages > 0 && client->options->loop != LOAD_LOOP_CLOSED &&
+        client->scheduled >= messages && client->backlog.count == 0 && is_at_rest(client))
         return true;
     return client->alive == 0 || (client->task.connections > 0 && client->senders_alive == 0);
 }

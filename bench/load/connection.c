@@ -242,8 +242,11 @@ void connection_break_off(struct connection *connection, enum load_phase phase)
 static enum place_end account_end(struct connection *connection, int error)
 {
     struct tally *tally = tally_of(connection);
-    if (connection->aborted != 0)
+    if (connection->aborted != 0) {
+        if (connection->client->options->loop == LOAD_LOOP_CONNECTIONS)
+            connection->place->intended_ns = connection->place->message_ns = 0;
         return PLACE_DONE;
+    }
     tls_broken(connection);
     switch ((enum connection_phase)connection->phase) {
     case CONNECTION_ENVELOPE:
@@ -285,22 +288,20 @@ void connection_unfinished(struct connection *connection, uint64_t now_ns)
     struct client *client = connection->client;
     struct meter *meter = &client->meter;
     struct tally *tally = &meter->tally;
-    uint64_t intended_ns = connection->intended_ns, arrived_ns = connection->place->intended_ns;
-    bool opening =
-        connection->phase == CONNECTION_CONNECT || connection->phase == CONNECTION_BANNER;
-    if (connection->phase == CONNECTION_LEAVING)
+    enum connection_phase phase = (enum connection_phase)connection->phase;
+    if (phase == CONNECTION_LEAVING)
         return;
     if (transaction_under_way(connection) && connection->sends) {
         tally->unfinished++;
-        if (client->options->loop != LOAD_LOOP_CLOSED && meter_has(meter, intended_ns))
-            histogram_add(&tally->times[TALLY_MESSAGE], now_ns - intended_ns);
+        meter_time_begun(meter, TALLY_MESSAGE, connection->intended_ns, now_ns);
     }
-    if (connection->phase == CONNECTION_STARTTLS || connection->phase == CONNECTION_HANDSHAKE)
+    /* The message of an arrival that has not come so far. */
+    tally->unfinished += phase < CONNECTION_READY && connection->place->message_ns != 0;
+    if (phase == CONNECTION_STARTTLS || phase == CONNECTION_HANDSHAKE)
         handshake_lost(connection);
-    tally->unopened += opening;
-    if (connection->sends && client->options->loop == LOAD_LOOP_CONNECTIONS &&
-        meter_has(meter, arrived_ns))
-        histogram_add(&tally->times[TALLY_CONNECTION], now_ns - arrived_ns);
+    tally->unopened += phase == CONNECTION_CONNECT || phase == CONNECTION_BANNER;
+    tally->broken += phase == CONNECTION_EHLO || phase == CONNECTION_RESET;
+    place_settle(client, connection->place, now_ns);
     connection->phase = CONNECTION_LEAVING;
 }
 

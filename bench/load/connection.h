@@ -54,10 +54,9 @@ struct connection {
     uint8_t aborting; /* enum load_phase + 1: to be broken off when what is lent has left */
     uint8_t aborted;  /* enum load_phase + 1: was broken off */
     bool pipelining, chunking; /* EHLO offered it */
+    bool helo;                 /* and was refused: HELO offers nothing (RFC 5321 3.2) */
     uint8_t line_len;
     char line[CONNECTION_LINE_KEPT]; /* the first octets of the line under way */
-    uint32_t messages;               /* begun on this connection */
-    uint32_t messages_limit;         /* then QUIT; 0: no end */
     uint32_t commands_sent, replies;
     uint32_t chunks_sent, chunks_due, chunk_replies;
     uint32_t accepted;        /* recipients */

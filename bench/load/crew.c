@@ -265,10 +265,10 @@ static void threads_stop(struct crew *crew)
     }
 }
 
-static void begin(struct crew *crew, uint64_t now_us)
+static void begin(struct crew *crew)
 {
     const struct load_options *options = crew->options;
-    uint64_t start_us = now_us + AHEAD_US;
+    uint64_t start_us = clock_monotonic_us() + AHEAD_US;
     for (uint32_t i = 0; i < crew->count; i++)
         if (!over(&crew->threads[i]) && !crew->threads[i].state->finished)
             client_begin(crew->threads[i].client, start_us * 1000);
@@ -287,7 +287,7 @@ static void look(struct crew *crew, uint64_t now_us)
         if (crew->state < CREW_MEASURING)
             crew->state = CREW_DRAINING;
     } else if (crew->state == CREW_GATHERING && all_arrived(crew)) {
-        begin(crew, now_us);
+        begin(crew);
     }
     if (crew->state == CREW_WARMING_UP && now_us >= crew->measured_us) {
         crew->state = CREW_MEASURING;

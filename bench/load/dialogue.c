@@ -13,29 +13,45 @@ static const uint64_t farewell_us = 2000000; /* for the server to close after QU
 
 /* --- sending --- */
 
-/* Sends one command whose reply is awaited. */
-static void command_send(struct connection *connection, const char *text, enum load_phase phase)
+/* Sends a command in `count` pieces, whose reply is awaited. */
+static void pieces_send(struct connection *connection, uint32_t count, enum load_phase phase)
 {
     if (connection_chance(connection, phase))
         connection->aborting = (uint8_t)(phase + 1);
-    connection_say(connection, text);
     connection->awaits = true;
     connection->sent_ns = client_now_ns();
-    connection_send(connection, 1);
+    connection_send(connection, count);
+}
+
+static void command_send(struct connection *connection, const char *text, enum load_phase phase)
+{
+    connection_say(connection, text);
+    pieces_send(connection, 1, phase);
+}
+
+static struct iovec piece_of(const char *text)
+{
+    return (struct iovec){(void *)(uintptr_t)text, strlen(text)};
+}
+
+static void hello_send(struct connection *connection)
+{
+    const struct load_options *options = connection->client->options;
+    struct iovec *pieces = connection->loan.pieces;
+    connection->pipelining = connection->chunking = false;
+    pieces[0] = piece_of(options->lmtp ? "LHLO " : connection->helo ? "HELO " : "EHLO ");
+    pieces[1] = piece_of(options->helo);
+    pieces[2] = piece_of("\r\n");
+    pieces_send(connection, 3, LOAD_PHASE_EHLO);
 }
 
 void dialogue_proceed(struct connection *connection)
 {
-    bool lmtp = connection->client->options->lmtp;
     connection->held = connection->lent;
     if (connection->lent)
         return;
     switch ((enum connection_phase)connection->phase) {
-    case CONNECTION_EHLO:
-        connection->pipelining = connection->chunking = false;
-        command_send(connection, lmtp ? "LHLO load.example\r\n" : "EHLO load.example\r\n",
-                     LOAD_PHASE_EHLO);
-        break;
+    case CONNECTION_EHLO: hello_send(connection); break;
     case CONNECTION_STARTTLS: command_send(connection, "STARTTLS\r\n", LOAD_PHASE_STARTTLS); break;
     case CONNECTION_HANDSHAKE: connection_hello(connection); break;
     case CONNECTION_ENVELOPE:
@@ -74,7 +90,7 @@ static bool has_more(const struct connection *connection)
 {
     const struct client *client = connection->client;
     bool draining = client->stage >= CLIENT_DRAINING;
-    if (connection->messages_limit > 0 && connection->messages >= connection->messages_limit)
+    if (!place_has_more(connection->place))
         return false;
     if (connection->slow)
         return !draining;
@@ -97,6 +113,10 @@ void dialogue_next(struct connection *connection)
         return;
     }
     if (holds || !has_more(connection)) {
+        if (client->options->loop == LOAD_LOOP_CONNECTIONS)
+            connection->place->message_ns = 0; /* others have sent all that was wanted */
+        else
+            place_settle(client, connection->place, client_now_ns());
         dialogue_enter(connection, CONNECTION_QUIT);
         return;
     }
@@ -106,8 +126,9 @@ void dialogue_next(struct connection *connection)
             return;
         }
         intended_ns = backlog_take(&client->backlog);
-    } else if (connection->messages == 0) {
-        intended_ns = connection->place->intended_ns;
+    } else {
+        intended_ns = connection->place->message_ns;
+        connection->place->message_ns = 0;
     }
     transaction_begin(connection, intended_ns);
 }
@@ -152,6 +173,15 @@ static void on_banner(struct connection *connection, uint64_t now_ns)
     dialogue_enter(connection, CONNECTION_EHLO);
 }
 
+/* A server that does not know EHLO may know HELO (RFC 5321 3.2). TLS can't begin then. */
+static bool falls_back(struct connection *connection, int code)
+{
+    const struct load_options *options = connection->client->options;
+    bool wants_tls = options->tls.mode == LOAD_TLS_STARTTLS;
+    return connection->phase == CONNECTION_EHLO && code >= 500 && !options->lmtp &&
+           !connection->helo && (!wants_tls || stream_is_secure(stream_of(connection)));
+}
+
 static void on_ehlo_reply(struct connection *connection, uint64_t now_ns)
 {
     const struct load_options *options = connection->client->options;
@@ -177,10 +207,7 @@ static void on_ehlo_reply(struct connection *connection, uint64_t now_ns)
 static void on_quit_reply(struct connection *connection, uint64_t now_ns)
 {
     struct client *client = connection->client;
-    uint64_t intended_ns = connection->place->intended_ns;
-    if (connection->sends && client->options->loop == LOAD_LOOP_CONNECTIONS &&
-        meter_has(&client->meter, intended_ns))
-        histogram_add(&client->meter.tally.times[TALLY_CONNECTION], now_ns - intended_ns);
+    place_settle(client, connection->place, now_ns);
     stream_set_deadline(&client->worker, stream_of(connection), now_ns / 1000 + farewell_us);
 }
 
@@ -204,6 +231,12 @@ static void on_reply(struct connection *connection, int code, struct dialogue_li
         return;
     }
     connection->awaits = false;
+    if (falls_back(connection, code)) {
+        connection->client->meter.tally.codes[code]++;
+        connection->helo = true;
+        dialogue_enter(connection, CONNECTION_EHLO);
+        return;
+    }
     if (code != codes[phase] && phase < CONNECTION_READY) {
         give_up(connection, code, line);
         return;
@@ -251,7 +284,7 @@ static void on_offer(struct connection *connection)
 static void on_line(struct connection *connection, struct dialogue_line line, uint64_t now_ns)
 {
     int code = code_of(connection);
-    if (connection->phase == CONNECTION_EHLO && code == 250)
+    if (connection->phase == CONNECTION_EHLO && code == 250 && !connection->helo)
         on_offer(connection);
     connection->line_len = 0;
     if (connection->line[3] != '-' || code == 0)

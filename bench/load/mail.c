@@ -31,14 +31,15 @@ static void commands_make(struct mail_commands *commands, const struct mail_opti
 {
     const struct words_range *recipients = &options->recipients;
     size_t room =
-        (recipients->max + 2) * (strlen(options->user) + strlen(options->domain) + COMMAND_ROOM);
+        (recipients->max + 2) * (strlen(options->user) + strlen(options->domain) + COMMAND_ROOM) +
+        strlen(options->from);
     commands->text = malloc(room);
     commands->starts = malloc((recipients->max + 3) * sizeof *commands->starts);
     if (commands->text == NULL || commands->starts == NULL)
         words_die("no memory for %u recipients", recipients->max);
     bool numbered = recipients->max > 1;
     char number[16] = "";
-    size_t at = (size_t)snprintf(commands->text, room, "MAIL FROM:<load@sender.example>%s\r\n",
+    size_t at = (size_t)snprintf(commands->text, room, "MAIL FROM:<%s>%s\r\n", options->from,
                                  eight_bit ? " BODY=8BITMIME" : "");
     commands->starts[0] = 0;
     for (uint32_t i = 0; i < recipients->max; i++) {
@@ -63,10 +64,15 @@ struct mail *mail_new(const struct mail_options *options)
     bodies_make(&mail->bodies, options);
     for (unsigned i = 0; i < 2; i++)
         commands_make(&mail->commands[i], options, i == 1);
+    mail_rename(mail, options->run);
+    return mail;
+}
+
+void mail_rename(struct mail *mail, uint32_t run)
+{
     static const char digits[] = "0123456789abcdef";
     for (unsigned i = 0; i < 8; i++)
-        mail->run[i] = digits[options->run >> (28 - 4 * i) & 15];
-    return mail;
+        mail->run[i] = digits[run >> (28 - 4 * i) & 15];
 }
 
 void mail_free(struct mail *mail)

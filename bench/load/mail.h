@@ -13,7 +13,7 @@
 #include <sys/uio.h>
 
 enum {
-    MAIL_HEADER_MAX = 512,
+    MAIL_HEADER_MAX = 640,
     MAIL_ID_LEN = 19, /* run, hyphen, number */
     MAIL_ACKED_MAX = MAIL_ID_LEN + 24,
     MAIL_PIECES_MAX = 4,
@@ -28,7 +28,8 @@ struct mail_options {
     size_t size_max;    /* of the lognormal sizes */
     const char *corpus; /* folder or mbox file */
     struct words_range recipients;
-    const char *domain, *user;
+    const char *domain, *user; /* of recipients */
+    const char *from;          /* an address, of the sender */
     bool bdat;
     size_t chunk; /* octets of a BDAT chunk; 0: the whole message */
     uint32_t run; /* tells the ids of this run from those of another */
@@ -55,6 +56,9 @@ struct mail_draft {
  * strings of the options. mail_free takes NULL, too. */
 struct mail *mail_new(const struct mail_options *options);
 void mail_free(struct mail *mail);
+
+/* mail_rename lets the ids begin with `run` from now on; not while a thread drafts. */
+void mail_rename(struct mail *mail, uint32_t run);
 
 /* mail_size_mean is the mean size of a message; mail_left_out how many of the corpus could not be
  * sent as they are. */

@@ -5,6 +5,7 @@
 #include "bench/load/sweep.h"
 #include "bench/load/verify.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,7 @@ enum {
 
 /* Returns the exit code. */
 static int print(const struct tally *tally, struct series *series,
-                 const struct load_options *options, const struct mail *mail)
+                 const struct load_options *options, const struct mail *mail, FILE *histogram)
 {
     char reasons[512];
     if (options->json) {
@@ -32,7 +33,7 @@ static int print(const struct tally *tally, struct series *series,
     } else {
         report_print(tally, series, options, mail);
     }
-    if (options->histogram != NULL && !report_histograms(tally, options->histogram))
+    if (histogram != NULL && !report_histograms(tally, histogram, options->histogram))
         return EXIT_CANNOT;
     if (crew_interrupted())
         return EXIT_INTERRUPTED;
@@ -45,10 +46,18 @@ static int run_once(const struct load_options *options, const struct mail *mail)
 {
     struct series *series;
     struct tally *tally = malloc(sizeof *tally);
+    FILE *histogram = NULL;
     if (tally == NULL)
         words_die("no memory");
+    if (options->histogram != NULL) {
+        histogram = fopen(options->histogram, "we"); /* a wrong path is told before the run */
+        if (histogram == NULL)
+            words_die("%s: %s", options->histogram, strerror(errno));
+    }
     bool ran = crew_run(options, mail, tally, &series);
-    int code = ran ? print(tally, series, options, mail) : EXIT_CANNOT;
+    int code = ran ? print(tally, series, options, mail, histogram) : EXIT_CANNOT;
+    if (!ran && histogram != NULL)
+        fclose(histogram);
     series_free(series);
     free(tally);
     return code;

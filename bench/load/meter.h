@@ -54,6 +54,14 @@ static inline void meter_time(struct meter *meter, enum tally_time time, uint64_
         histogram_add(&meter->tally.times[time], now_ns - from_ns);
 }
 
+/* meter_time_begun adds it if it began in the measured time, whenever it ends. */
+static inline void meter_time_begun(struct meter *meter, enum tally_time time, uint64_t from_ns,
+                                    uint64_t now_ns)
+{
+    if (meter_has(meter, from_ns))
+        histogram_add(&meter->tally.times[time], now_ns - from_ns);
+}
+
 /* meter_answered counts a message of `size` octets that was answered with 250 at `now_ns`, and
  * adds its time since `from_ns` to the second under way. */
 void meter_answered(struct meter *meter, uint64_t size, uint64_t from_ns, uint64_t now_ns);

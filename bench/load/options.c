@@ -6,6 +6,7 @@
 #include "bench/load/options_target.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -22,6 +23,7 @@ static const struct load_options defaults = {
     .cpu = -1,
     .connections = 10,
     .slow_rate = 1000,
+    .helo = "load.example",
     .pipelined = true,
     .mail =
         {
@@ -29,9 +31,10 @@ static const struct load_options defaults = {
                .recipients = {1, 1},
                .domain = "example.org",
                .user = "user",
+               .from = "load@sender.example",
                .seed = 1,
                },
-    .tls = {.version_min = TLS_1_2, .version_max = TLS_1_3          },
+    .tls = {.version_min = TLS_1_2, .version_max = TLS_1_3},
 };
 
 static const double default_seconds = 5, default_rate = 100;
@@ -106,25 +109,31 @@ static void check_counts(const struct load_options *options)
         words_die("--messages-per-connection 0: connections that arrive have to end");
 }
 
-/* The names go into SMTP commands and header fields as they are. */
-static void check_names(const struct mail_options *mail)
+static void check_name(const char *name, const char *value, size_t len_max)
 {
-    static const struct {
-        const char *name;
-        size_t len_max;
-    } limits[] = {
-        {"user",   60 },
-        {"domain", 120}
-    };
-    const char *const values[] = {mail->user, mail->domain};
-    for (size_t i = 0; i < 2; i++) {
-        if (values[i][0] == '\0' || strlen(values[i]) > limits[i].len_max)
-            words_die("--%s: \"%s\" has not 1 to %zu characters", limits[i].name, values[i],
-                      limits[i].len_max);
-        for (const char *at = values[i]; *at != '\0'; at++)
-            if (*at <= ' ' || *at > '~' || strchr("<>\"\\(),;@", *at) != NULL)
-                words_die("--%s: \"%s\" can't stand in a mailbox", limits[i].name, values[i]);
-    }
+    if (value[0] == '\0' || strlen(value) > len_max)
+        words_die("--%s: \"%s\" has not 1 to %zu characters", name, value, len_max);
+    for (const char *at = value; *at != '\0'; at++)
+        if (*at <= ' ' || *at > '~' || strchr("<>\"\\(),;@", *at) != NULL)
+            words_die("--%s: \"%s\" can't stand in a mailbox", name, value);
+}
+
+/* The names go into SMTP commands and header fields as they are. */
+static void check_names(const struct load_options *options)
+{
+    enum { USER_MAX = 60, DOMAIN_MAX = 120, FROM_MAX = 120 };
+    char from[FROM_MAX + 1];
+    check_name("user", options->mail.user, USER_MAX);
+    check_name("domain", options->mail.domain, DOMAIN_MAX);
+    check_name("helo", options->helo, DOMAIN_MAX);
+    int len = snprintf(from, sizeof from, "%s", options->mail.from);
+    char *domain = strchr(from, '@');
+    if (domain == NULL || (size_t)len > FROM_MAX)
+        words_die("--from: \"%s\" is not an address of up to %d characters, as a@example.org",
+                  options->mail.from, FROM_MAX);
+    *domain = '\0';
+    check_name("from", from, FROM_MAX);
+    check_name("from", domain + 1, FROM_MAX);
 }
 
 static void peer_find(struct load_options *options, const struct options_given *given)
@@ -147,12 +156,10 @@ static void peer_find(struct load_options *options, const struct options_given *
     if (options_was_given(given, OPTION_IPV4) || options_was_given(given, OPTION_IPV6))
         family = options_was_given(given, OPTION_IPV4) ? AF_INET : AF_INET6;
     target_find(name, service, family, options->sources.family, &options->peer, &options->peer_len);
-    const struct load_prefix *prefixes[] = {&options->sources, &options->proxy_sources};
-    for (size_t i = 0; i < 2; i++)
-        if (prefixes[i]->family != AF_UNSPEC && prefixes[i]->family != options->peer.ss_family)
-            words_die("--%s has IPv%c addresses, and the server has not",
-                      i == 0 ? "sources" : "proxy-sources",
-                      prefixes[i]->family == AF_INET ? '4' : '6');
+    sa_family_t sources = options->sources.family;
+    if (sources != AF_UNSPEC && sources != options->peer.ss_family)
+        words_die("--sources has IPv%c addresses, and the server's address is of IPv%c",
+                  sources == AF_INET ? '4' : '6', sources == AF_INET ? '6' : '4');
 }
 
 /* What depends on the kind of run, unless it was given. */
@@ -182,7 +189,7 @@ void options_read(struct load_options *options, int argc, char **argv)
     check_pairs(options, &given);
     check_tls(options, &given);
     check_counts(options);
-    check_names(&options->mail);
+    check_names(options);
     peer_find(options, &given);
     if (getrandom(&options->mail.run, sizeof options->mail.run, 0) < 0)
         words_die("getrandom: %s", strerror(errno));

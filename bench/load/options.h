@@ -69,6 +69,7 @@ struct load_options {
     double rate;           /* messages or connections a second, of all threads */
     uint64_t sweep_p99_us; /* find the knee for this; 0: one run */
     struct mail_options mail;
+    const char *helo; /* the name that EHLO and LHLO say */
     bool pipelined;
     struct load_tls_options tls;
     struct load_prefix sources; /* of the connections' own addresses */

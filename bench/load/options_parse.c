@@ -17,6 +17,7 @@ static const struct option long_options[] = {
     {"ipv4",                    no_argument,       NULL, OPTION_IPV4                   },
     {"ipv6",                    no_argument,       NULL, OPTION_IPV6                   },
     {"lmtp",                    no_argument,       NULL, OPTION_LMTP                   },
+    {"helo",                    required_argument, NULL, OPTION_HELO                   },
     {"sources",                 required_argument, NULL, OPTION_SOURCES                },
     {"proxy",                   required_argument, NULL, OPTION_PROXY                  },
     {"proxy-sources",           required_argument, NULL, OPTION_PROXY_SOURCES          },
@@ -31,6 +32,7 @@ static const struct option long_options[] = {
     {"sweep",                   required_argument, NULL, OPTION_SWEEP                  },
     {"size",                    required_argument, NULL, OPTION_SIZE                   },
     {"corpus",                  required_argument, NULL, OPTION_CORPUS                 },
+    {"from",                    required_argument, NULL, OPTION_FROM                   },
     {"recipients",              required_argument, NULL, OPTION_RECIPIENTS             },
     {"domain",                  required_argument, NULL, OPTION_DOMAIN                 },
     {"user",                    required_argument, NULL, OPTION_USER                   },
@@ -145,6 +147,7 @@ static void option_target(struct load_options *options, struct options_given *gi
     case OPTION_HOST: given->host = optarg; break;
     case OPTION_PORT: given->port = optarg; break;
     case OPTION_LMTP: options->lmtp = true; break;
+    case OPTION_HELO: options->helo = optarg; break;
     case OPTION_SOURCES: options->sources = target_prefix(name, optarg); break;
     case OPTION_PROXY: options->proxy = (enum load_proxy)words_choice(name, optarg, proxies); break;
     case OPTION_PROXY_SOURCES: options->proxy_sources = target_prefix(name, optarg); break;
@@ -196,6 +199,7 @@ static void option_mail(struct load_options *options, int option, const char *na
         mail->sizes = MAIL_SIZES_CORPUS;
         mail->corpus = optarg;
         break;
+    case OPTION_FROM: mail->from = optarg; break;
     case OPTION_RECIPIENTS: mail->recipients = words_range(name, optarg, 1, 100000); break;
     case OPTION_DOMAIN: mail->domain = optarg; break;
     case OPTION_USER: mail->user = optarg; break;

@@ -5,6 +5,8 @@
 #include <netdb.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/time.h>
+#include <unistd.h>
 
 void target_split(const char *text, char host[TARGET_HOST_MAX], char port[TARGET_PORT_MAX])
 {
@@ -33,6 +35,26 @@ void target_split(const char *text, char host[TARGET_HOST_MAX], char port[TARGET
     snprintf(port, TARGET_PORT_MAX, "%s", number);
 }
 
+/* The first from `found` on that is of `family`; NULL: none is. */
+static const struct addrinfo *next_of(const struct addrinfo *found, sa_family_t family)
+{
+    while (found != NULL && family != AF_UNSPEC && found->ai_family != family)
+        found = found->ai_next;
+    return found;
+}
+
+static bool accepts(const struct addrinfo *address)
+{
+    const struct timeval patience = {.tv_sec = 3};
+    int descriptor = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (descriptor < 0)
+        return false;
+    (void)setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    bool connected = connect(descriptor, address->ai_addr, address->ai_addrlen) == 0;
+    close(descriptor);
+    return connected;
+}
+
 void target_find(const char *host, const char *port, int family, sa_family_t preferred,
                  struct sockaddr_storage *peer, socklen_t *peer_len)
 {
@@ -43,11 +65,17 @@ void target_find(const char *host, const char *port, int family, sa_family_t pre
     int error = getaddrinfo(host, port, &hints, &found);
     if (error != 0)
         words_die("%s port %s: %s", host, port, gai_strerror(error));
-    const struct addrinfo *taken = found;
-    while (taken->ai_next != NULL && taken->ai_family != preferred)
-        taken = taken->ai_next;
-    if (taken->ai_family != preferred)
+    const struct addrinfo *taken = next_of(found, preferred);
+    if (taken == NULL) {
         taken = found;
+        preferred = AF_UNSPEC;
+    }
+    const struct addrinfo *other = taken;
+    if (next_of(taken->ai_next, preferred) != NULL)
+        while (other != NULL && !accepts(other))
+            other = next_of(other->ai_next, preferred);
+    if (other != NULL)
+        taken = other;
     memcpy(peer, taken->ai_addr, taken->ai_addrlen);
     *peer_len = taken->ai_addrlen;
     freeaddrinfo(found);

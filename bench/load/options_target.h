@@ -11,7 +11,8 @@ enum { TARGET_HOST_MAX = 256, TARGET_PORT_MAX = 32 };
 void target_split(const char *text, char host[TARGET_HOST_MAX], char port[TARGET_PORT_MAX]);
 
 /* target_find resolves name and port (a number or the name of a service) to an address of `family`
- * (AF_UNSPEC: any); the first of family `preferred` is taken, or else the first. Exits through
+ * (AF_UNSPEC: any), and of `preferred` if there is one (AF_UNSPEC: none is). Of several the first
+ * is taken that accepts a connection (which is closed again), or else the first. Exits through
  * words_die. */
 void target_find(const char *host, const char *port, int family, sa_family_t preferred,
                  struct sockaddr_storage *peer, socklen_t *peer_len);

@@ -46,8 +46,19 @@ void place_arrived(struct client *client, struct place *place)
     place->arrived = true;
 }
 
-static void give_up(struct client *client, const struct place *place)
+void place_settle(struct client *client, struct place *place, uint64_t now_ns)
 {
+    struct meter *meter = &client->meter;
+    if (place->intended_ns != 0)
+        meter_time_begun(meter, TALLY_CONNECTION, place->intended_ns, now_ns);
+    if (place->message_ns != 0)
+        meter_time_begun(meter, TALLY_MESSAGE, place->message_ns, now_ns);
+    place->intended_ns = place->message_ns = 0;
+}
+
+static void give_up(struct client *client, struct place *place)
+{
+    place_settle(client, place, client_now_ns());
     client->alive--;
     client->senders_alive -= place->kind == PLACE_SENDS;
 }
@@ -58,11 +69,13 @@ void place_closed(struct client *client, struct place *place, enum place_end end
     bool enough = place->kind == PLACE_SENDS && client->task.messages > 0 &&
                   client->begun >= client->task.messages;
     bool draining = client->stage >= CLIENT_DRAINING;
-    bool again = end == PLACE_FAILED && options->reconnect;
+    bool again = end == PLACE_FAILED && options->reconnect &&
+                 (!is_filled_by_arrivals(client, place) || place_has_more(place));
     place_arrived(client, place);
     if (client->stage == CLIENT_OVER) {
         give_up(client, place);
     } else if (is_filled_by_arrivals(client, place) && !again) {
+        place_settle(client, place, now_ns);
         client->taken--;
         list_append(&client->spare, &place->node);
     } else if (draining && (options->loop == LOAD_LOOP_CLOSED || place->kind != PLACE_SENDS)) {
@@ -77,20 +90,6 @@ void place_closed(struct client *client, struct place *place, enum place_end end
     }
 }
 
-bool place_take(struct client *client, uint64_t intended_ns)
-{
-    struct list_node *node = list_pop(&client->spare);
-    if (node == NULL)
-        return false;
-    struct place *place = list_entry(node, struct place, node);
-    place->intended_ns = intended_ns;
-    client->taken++;
-    list_append(&client->waiting, node);
-    return true;
-}
-
-/* --- opening --- */
-
 static uint32_t messages_limit(struct client *client, const struct place *place)
 {
     struct words_range range = client->options->messages_per_connection;
@@ -101,6 +100,22 @@ static uint32_t messages_limit(struct client *client, const struct place *place)
     return range.min +
            (uint32_t)(schedule_random(&client->chance) % ((uint64_t)range.max - range.min + 1));
 }
+
+bool place_take(struct client *client, uint64_t intended_ns)
+{
+    struct list_node *node = list_pop(&client->spare);
+    if (node == NULL)
+        return false;
+    struct place *place = list_entry(node, struct place, node);
+    place->intended_ns = place->message_ns = intended_ns;
+    place->messages = 0;
+    place->messages_limit = messages_limit(client, place);
+    client->taken++;
+    list_append(&client->waiting, node);
+    return true;
+}
+
+/* --- opening --- */
 
 /* False: it has to be tried again later. */
 static bool open_connection(struct client *client, struct place *place)
@@ -119,13 +134,16 @@ static bool open_connection(struct client *client, struct place *place)
         close(descriptor);
         return false;
     }
+    if (!is_filled_by_arrivals(client, place)) {
+        place->messages = 0;
+        place->messages_limit = messages_limit(client, place);
+    }
     client->connects++;
     connection->client = client;
     connection->place = place;
     connection->number = number;
     connection->sends = place->kind == PLACE_SENDS;
     connection->slow = place->kind == PLACE_SLOW;
-    connection->messages_limit = messages_limit(client, place);
     connection->opening = true;
     connection->begun_ns = client_now_ns();
     client->opening++;

@@ -2,12 +2,15 @@
  * unless it says otherwise. */
 #include "bench/load/report.h"
 
-#include <errno.h>
+#include "bench/load/crew.h"
+
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 enum { REASONS_MAX = 512 };
+
+static const double late_share_max = 0.1;   /* of a latency, before it is worth a note */
+static const double end_seconds_off = 0.05; /* a thread may notice the end a little before it */
 
 static const struct {
     const char *name;
@@ -111,9 +114,10 @@ static json_t *json_series(struct series *series)
         put_count(object, "answered", second.answered);
         put_count(object, "failed", second.failed);
         put_count(object, "opened", second.opened);
-        report_put(object, "p50", us_of((double)second.p50_ns));
-        report_put(object, "p99", us_of((double)second.p99_ns));
-        report_put(object, "max", us_of((double)second.max_ns));
+        bool any = second.answered > 0; /* a second in which nothing came is not a fast one */
+        report_put(object, "p50", any ? us_of((double)second.p50_ns) : json_null());
+        report_put(object, "p99", any ? us_of((double)second.p99_ns) : json_null());
+        report_put(object, "max", any ? us_of((double)second.max_ns) : json_null());
         if (json_array_append_new(array, object) != 0)
             words_die("no memory");
     }
@@ -239,6 +243,22 @@ static void print_entry(bool *first, const char *name, uint64_t count)
     *first = false;
 }
 
+/* Where a considerable part of a latency is this program's own. */
+static void print_lateness(const struct tally *tally)
+{
+    const struct histogram *late = &tally->times[TALLY_LATENESS];
+    const struct histogram *message = &tally->times[TALLY_MESSAGE];
+    for (unsigned i = 0; i < QUANTILE_COUNT && message->count > 0; i++) {
+        double late_ns = (double)histogram_quantile_ns(late, quantiles[i].quantile);
+        double message_ns = (double)histogram_quantile_ns(message, quantiles[i].quantile);
+        if (late_ns <= late_share_max * message_ns)
+            continue;
+        printf("note: at %s, lateness is %.0f%% of message: that part is this program's own\n",
+               quantiles[i].name, late_ns / message_ns * 100);
+        return;
+    }
+}
+
 static void print_loop(const struct tally *tally, const struct load_options *options)
 {
     char reasons[REASONS_MAX];
@@ -255,6 +275,19 @@ static void print_loop(const struct tally *tally, const struct load_options *opt
            options->arrivals == LOAD_ARRIVALS_CONSTANT ? "constant" : "Poisson");
     bool invalid = tally_invalid(tally, options, reasons, sizeof reasons);
     printf("valid: %s%s\n", invalid ? "NO: " : "yes", reasons);
+    print_lateness(tally);
+}
+
+/* Nothing was left to send on, and there is no other reason for an end before the time. */
+static void print_end(const struct tally *tally, const struct load_options *options)
+{
+    uint64_t done = tally->acked + tally->failed + tally->lost + tally->unfinished +
+                    tally->unstarted + sum(tally->aborted, LOAD_PHASE_COUNT);
+    bool planned = options->messages > 0 || options->seconds > 0;
+    bool all = options->messages > 0 && done >= options->messages;
+    bool in_time = options->seconds > 0 && tally->seconds >= options->seconds - end_seconds_off;
+    if (planned && !all && !in_time && !crew_interrupted())
+        printf("             all connections were gone after %.3f s\n", tally->seconds);
 }
 
 static void print_messages(const struct tally *tally, const struct load_options *options,
@@ -370,12 +403,13 @@ static void print_tls(const struct tally *tally)
 /* How even the run was, by its whole seconds. */
 static void print_series(struct series *series, double seconds)
 {
-    uint32_t complete = series_complete(series), worst = 0;
+    uint32_t complete = series_complete(series), worst = 0, empty = 0;
     if (complete > (uint32_t)seconds)
         complete = (uint32_t)seconds;
     struct series_second most = {0}, least = {.answered = UINT64_MAX}, slowest = {0};
     for (uint32_t i = 0; i < complete; i++) {
         struct series_second second = series_second(series, i);
+        empty += second.answered == 0;
         least = second.answered < least.answered ? second : least;
         most = second.answered >= most.answered ? second : most;
         if (second.p99_ns > slowest.p99_ns) {
@@ -388,6 +422,8 @@ static void print_series(struct series *series, double seconds)
             "seconds      %llu to %llu messages in each; the worst p99 is %.3f ms, in second %u\n",
             (unsigned long long)least.answered, (unsigned long long)most.answered,
             (double)slowest.p99_ns / 1e6, worst + 1);
+    if (complete > 1 && empty > 0)
+        printf("             nothing was answered in %u of them\n", empty);
 }
 
 void report_print(const struct tally *tally, struct series *series,
@@ -396,6 +432,7 @@ void report_print(const struct tally *tally, struct series *series,
     print_loop(tally, options);
     print_messages(tally, options, mail);
     print_connections(tally);
+    print_end(tally, options);
     print_codes(tally);
     print_series(series, tally->seconds);
     printf("own CPU      %.2f s, %llu thread%s, the busiest %.0f%%\n", tally->cpu_seconds,
@@ -406,13 +443,8 @@ void report_print(const struct tally *tally, struct series *series,
     print_times(tally, options);
 }
 
-bool report_histograms(const struct tally *tally, const char *path)
+bool report_histograms(const struct tally *tally, FILE *file, const char *path)
 {
-    FILE *file = fopen(path, "we");
-    if (file == NULL) {
-        fprintf(stderr, "ringmx-load: %s: %s\n", path, strerror(errno));
-        return false;
-    }
     for (unsigned i = 0; i < TALLY_TIME_COUNT; i++) {
         uint64_t upper_ns, count;
         for (uint32_t cursor = 0; histogram_next(&tally->times[i], &cursor, &upper_ns, &count);)

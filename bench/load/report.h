@@ -7,6 +7,7 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stdio.h>
 
 /* How numbers are written: all digits that mean something. */
 enum { REPORT_JSON_FLAGS = JSON_INDENT(1) | JSON_REAL_PRECISION(12) };
@@ -21,9 +22,9 @@ json_t *report_json(const struct tally *tally, struct series *series,
 /* report_put gives `value` to `object` as its member `name`, or exits without memory. */
 void report_put(json_t *object, const char *name, json_t *value);
 
-/* report_histograms writes every step to the file of --histogram. False, with a message: it could
- * not. */
-bool report_histograms(const struct tally *tally, const char *path)
+/* report_histograms writes every step to `file`, that of --histogram, and closes it. False, with a
+ * message that names `path`: it could not. */
+bool report_histograms(const struct tally *tally, FILE *file, const char *path)
     __attribute__((warn_unused_result));
 
 #endif

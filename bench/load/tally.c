@@ -6,6 +6,7 @@
 #include <string.h>
 
 static const uint64_t lateness_ns_max = 1000000;
+static const uint64_t limit_parts = 10;      /* of a sweep's limit, lateness may be one */
 static const double busy_max = 0.7;          /* above it, waiting for the CPU is no longer rare */
 static const double busy_seconds_min = 0.02; /* a shorter run says nothing about that */
 
@@ -93,7 +94,12 @@ bool tally_failed(const struct tally *tally, const struct load_options *options)
 {
     const struct tally_tls *tls = &tally->tls;
     uint64_t handshakes_lost = tls->reasons[TALLY_TLS_LOST];
-    uint64_t lost = tally->lost + tally->unopened + tally->broken + handshakes_lost;
+    uint64_t lost = tally->lost + tally->unopened + tally->broken + handshakes_lost, aborted = 0;
+    for (unsigned i = 0; i < LOAD_PHASE_COUNT; i++)
+        aborted += tally->aborted[i];
+    bool asked = options->loop == LOAD_LOOP_CLOSED ? options->connections > 0 : tally->offered > 0;
+    if (asked && tally->acked == 0 && aborted == 0)
+        return true;
     if (tally->failed + tally->unfinished + tally->unstarted + tls->broken > 0)
         return true;
     return tls->failed > handshakes_lost || (!options->reconnect && lost > 0);
@@ -121,9 +127,12 @@ bool tally_invalid(const struct tally *tally, const struct load_options *options
     if (options->loop == LOAD_LOOP_CLOSED)
         return false;
     uint64_t late_ns = histogram_quantile_ns(&tally->times[TALLY_LATENESS], 0.99);
-    if (late_ns > lateness_ns_max)
-        reason_add(reasons, size, "1%% of the starts were %.1f ms late or more (1 ms is allowed)",
-                   (double)late_ns / 1e6);
+    uint64_t allowed_ns = lateness_ns_max, limit_ns = options->sweep_p99_us * 1000;
+    if (limit_ns > 0 && limit_ns / limit_parts < allowed_ns)
+        allowed_ns = limit_ns / limit_parts;
+    if (late_ns > allowed_ns)
+        reason_add(reasons, size, "1%% of the starts were %.3f ms late or more (%g ms is allowed)",
+                   (double)late_ns / 1e6, (double)allowed_ns / 1e6);
     if (tally->busiest > busy_max && tally->seconds >= busy_seconds_min)
         reason_add(reasons, size, "a thread used %.0f%% of its CPU (70%% is allowed)",
                    tally->busiest * 100);

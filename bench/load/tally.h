@@ -81,9 +81,9 @@ struct tally {
 void tally_add(struct tally *tally, const struct tally *other);
 void tally_tls_group(struct tally_tls *tls, const char *name, uint64_t count);
 
-/* tally_failed says whether anything went wrong that the options do not excuse. tally_invalid
- * writes why an open run can't be trusted to `reasons`, as sentences, separated by "; "; false:
- * it can. */
+/* tally_failed says whether anything went wrong that the options do not excuse, or nothing at all
+ * was acknowledged although it should have been. tally_invalid writes why an open run can't be
+ * trusted to `reasons`, as sentences, separated by "; "; false: it can. */
 bool tally_failed(const struct tally *tally, const struct load_options *options);
 bool tally_invalid(const struct tally *tally, const struct load_options *options, char *reasons,
                    size_t size);

@@ -32,7 +32,7 @@ static void settle(struct connection *connection, bool again, uint64_t now_ns)
         return;
     client->busy--;
     client->progress_ns = now_ns;
-    if (again && client->options->loop != LOAD_LOOP_MESSAGES)
+    if (again)
         client->begun--;
     else
         client->over++;
@@ -50,6 +50,19 @@ void transaction_fail(struct connection *connection)
     connection->refused = true;
 }
 
+/* A message that was lost is to be sent again, and then counts from where it did. */
+static bool keep(struct connection *connection)
+{
+    struct client *client = connection->client;
+    if (!client->options->reconnect)
+        return false;
+    if (client->options->loop == LOAD_LOOP_MESSAGES)
+        return backlog_return(&client->backlog, connection->intended_ns);
+    connection->place->message_ns = connection->intended_ns;
+    connection->place->messages--;
+    return true;
+}
+
 void transaction_lost(struct connection *connection)
 {
     struct client *client = connection->client;
@@ -58,13 +71,17 @@ void transaction_lost(struct connection *connection)
     uint64_t now_ns = client_now_ns();
     client->meter.tally.lost++;
     meter_failed(&client->meter, now_ns);
-    settle(connection, client->options->reconnect, now_ns);
+    bool again = connection->sends && keep(connection);
+    if (connection->sends && !again)
+        meter_time_begun(&client->meter, TALLY_MESSAGE, connection->intended_ns, now_ns);
+    settle(connection, again, now_ns);
 }
 
 void transaction_drop(struct connection *connection)
 {
+    bool again = connection->client->options->loop != LOAD_LOOP_MESSAGES;
     if (transaction_under_way(connection))
-        settle(connection, true, client_now_ns());
+        settle(connection, again, client_now_ns());
 }
 
 /* --- sending --- */
@@ -72,7 +89,7 @@ void transaction_drop(struct connection *connection)
 void transaction_begin(struct connection *connection, uint64_t intended_ns)
 {
     struct client *client = connection->client;
-    connection->messages++;
+    connection->place->messages++;
     if (connection->sends) {
         client->begun++;
         client->busy++;
@@ -209,7 +226,6 @@ static void message_stored(struct connection *connection, uint64_t now_ns)
 {
     struct client *client = connection->client;
     struct meter *meter = &client->meter;
-    struct histogram *times = meter->tally.times;
     uint64_t from_ns = connection->intended_ns;
     meter->tally.acked++;
     settle(connection, false, now_ns);
@@ -217,10 +233,10 @@ static void message_stored(struct connection *connection, uint64_t now_ns)
         return;
     meter_answered(meter, connection->draft.size, from_ns, now_ns);
     connection_time(connection, TALLY_DOT, connection->dot_ns, now_ns);
-    if (!meter_has(meter, client->options->loop == LOAD_LOOP_CLOSED ? now_ns : from_ns))
+    if (!meter_has(meter, from_ns))
         return;
-    histogram_add(&times[TALLY_MESSAGE], now_ns - from_ns);
-    histogram_add(&times[TALLY_SERVICE], now_ns - connection->mail_ns);
+    histogram_add(&meter->tally.times[TALLY_MESSAGE], now_ns - from_ns);
+    histogram_add(&meter->tally.times[TALLY_SERVICE], now_ns - connection->mail_ns);
 }
 
 /* The last reply has come. After a chunk that was refused the server must be told to begin anew

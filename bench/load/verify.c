@@ -20,7 +20,8 @@ static const char usage[] =
     "Maildirs, the spool of a ringmx that is stopped (it is only read), or the log of "
     "ringmx-sink.\n"
     "  --acked FILE   that ringmx-load --acked has written; may be given again\n"
-    "  --copies N     each message should be there N times in all (once for each recipient)\n"
+    "  --copies N     each message should be there N times in all (not: in a Maildir for each\n"
+    "                 recipient)\n"
     "  --strict       more copies than that are an error, too\n"
     "  --json         print an object\n"
     "  --help\n"
@@ -127,6 +128,8 @@ int verify_main(int argc, char **argv)
     struct verify_options options = {0};
     words_program("ringmx-load verify");
     options_take(&options, &verify, argc, argv);
+    if (verify.count == 0)
+        words_die("nothing was acknowledged: nothing to verify");
     verify_table_index(&verify);
     for (int i = optind; i < argc; i++)
         place_read(&verify, argv[i]);

@@ -15,9 +15,10 @@ enum { VERIFY_ID_MAX = 64, VERIFY_LISTED_MAX = 10 };
 struct verify_found {
     const char *id; /* X-Load-Id; NULL: it has none */
     size_t id_len;
-    uint32_t sum; /* of the body as it is stored, with CRLF */
-    bool whole;   /* X-Load-Sum says the same */
-    bool for_all; /* it stands for all recipients (spool, sink); else for one (Maildir) */
+    uint32_t sum;     /* of the body as it is stored, with CRLF */
+    bool whole;       /* X-Load-Sum says the same */
+    uint32_t maildir; /* the Maildir where it lies, for one recipient: a number from 1 on; 0: spool
+                       * or sink, where it stands for all recipients */
     const char *place;
 };
 

@@ -39,7 +39,7 @@ static bool line_read(struct verify *verify, const char *line, size_t len, const
     if (memmem(line, len, " event=message", 14) == NULL || sum == NULL || sum_len != 8)
         return false;
     char *end;
-    struct verify_found found = {.for_all = true, .place = place};
+    struct verify_found found = {.place = place};
     found.sum = (uint32_t)strtoul(sum, &end, 16);
     if (end != sum + sum_len)
         return false;

@@ -411,7 +411,6 @@ static void report(struct verify *verify, struct reading *reading)
                                                     .id_len = judged->id_len,
                                                     .sum = judged->sum,
                                                     .whole = judged->whole && !living->damaged,
-                                                    .for_all = true,
                                                     .place = place});
     }
 }

@@ -1,5 +1,6 @@
 /* The account: see verify_table.h. Entries lie in the order of the file, and a table of their
- * numbers finds them; so millions take 32 octets and 8 to 16 more each. */
+ * numbers finds them; so millions take 32 octets and 8 to 16 more each, and 8 for each copy in a
+ * Maildir of a message with several recipients. */
 #include "bench/load/verify_table.h"
 
 #include "bench/words.h"
@@ -151,6 +152,17 @@ static void list_add(struct verify_list *list, const char *id, size_t id_len, co
     list->count++;
 }
 
+static void pair_add(struct verify *verify, uint32_t entry, uint32_t maildir)
+{
+    if (verify->pair_count == verify->pair_room) {
+        verify->pair_room = verify->pair_room * 2 + 1024;
+        verify->pairs = realloc(verify->pairs, verify->pair_room * sizeof *verify->pairs);
+        if (verify->pairs == NULL)
+            words_die("no memory for %zu copies", verify->pair_room);
+    }
+    verify->pairs[verify->pair_count++] = (uint64_t)entry << 32 | maildir;
+}
+
 void verify_found(struct verify *verify, const struct verify_found *found)
 {
     verify->messages++;
@@ -166,24 +178,58 @@ void verify_found(struct verify *verify, const struct verify_found *found)
     else if (entry == NULL)
         list_add(&verify->lists[VERIFY_STRANGE], found->id, found->id_len, found->place);
     if (entry != NULL)
-        *(found->for_all ? &entry->found_all : &entry->found_one) += 1;
+        *(found->maildir == 0 ? &entry->found_all : &entry->found_one) += 1;
+    if (entry != NULL && found->maildir != 0 && entry->recipients > 1)
+        pair_add(verify, slot - 1, found->maildir);
+}
+
+/* --- judging --- */
+
+static int pair_compare(const void *left, const void *right)
+{
+    uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
+    return (a > b) - (a < b);
+}
+
+/* maildirs_take returns in how many Maildirs an entry was found; *at goes on behind its pairs,
+ * which are sorted. */
+static uint32_t maildirs_take(const struct verify *verify, size_t entry, size_t *at)
+{
+    uint32_t maildirs = 0;
+    for (; *at < verify->pair_count && verify->pairs[*at] >> 32 == entry; ++*at)
+        maildirs += *at == 0 || verify->pairs[*at] != verify->pairs[*at - 1];
+    return maildirs;
+}
+
+/* `maildirs`: in how many it was found, 0 where that did not matter. */
+static void finding_add(struct verify *verify, enum verify_finding finding,
+                        const struct verify_entry *entry, uint32_t maildirs)
+{
+    char text[96] = "", within[32] = "";
+    uint32_t found = entry->found_all + entry->found_one;
+    if (maildirs > 0 && maildirs < entry->found_one)
+        snprintf(within, sizeof within, " in %u Maildir%s", maildirs, maildirs == 1 ? "" : "s");
+    if (found > 0)
+        snprintf(text, sizeof text, "found %u times%s, for %u recipient%s", found, within,
+                 entry->recipients, entry->recipients == 1 ? "" : "s");
+    list_add(&verify->lists[finding], entry->id, entry->id_len, text);
 }
 
 void verify_table_judge(struct verify *verify, uint32_t copies)
 {
+    size_t at = 0;
+    if (verify->pair_count > 0)
+        qsort(verify->pairs, verify->pair_count, sizeof *verify->pairs, pair_compare);
     for (size_t i = 0; i < verify->count; i++) {
         const struct verify_entry *entry = &verify->entries[i];
         uint32_t all = entry->found_all, one = entry->found_one;
-        bool lost = copies > 0 ? all + one < copies : all == 0 && one < entry->recipients;
+        uint32_t maildirs = maildirs_take(verify, i, &at);
+        bool apart = entry->recipients > 1 && entry->recipients <= verify->maildirs.count;
+        uint32_t served = apart ? maildirs : one;
+        bool lost = copies > 0 ? all + one < copies : all == 0 && served < entry->recipients;
         bool doubled = copies > 0 ? all + one > copies : all > 1 || one > entry->recipients;
-        if (!lost && !doubled)
-            continue;
-        char text[64] = "";
-        if (all + one > 0)
-            snprintf(text, sizeof text, "found %u times, for %u recipient%s", all + one,
-                     entry->recipients, entry->recipients == 1 ? "" : "s");
-        list_add(&verify->lists[lost ? VERIFY_LOST : VERIFY_DOUBLED], entry->id, entry->id_len,
-                 text);
+        if (lost || doubled)
+            finding_add(verify, lost ? VERIFY_LOST : VERIFY_DOUBLED, entry, apart ? maildirs : 0);
     }
 }
 
@@ -191,5 +237,8 @@ void verify_table_free(struct verify *verify)
 {
     free(verify->entries);
     free(verify->slots);
+    free(verify->pairs);
+    verify_seen_free(&verify->maildirs);
+    verify_seen_free(&verify->files);
     *verify = (struct verify){0};
 }

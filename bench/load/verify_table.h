@@ -3,6 +3,7 @@
 #define BENCH_LOAD_VERIFY_TABLE_H
 
 #include "bench/load/verify.h"
+#include "bench/load/verify_seen.h"
 
 /* A line of --acked. */
 struct verify_entry {
@@ -39,6 +40,9 @@ struct verify {
     uint32_t *slots; /* open addressing: index + 1 in entries, 0: free; a power of two of them */
     size_t slot_count;
     uint64_t messages; /* found, of all kinds */
+    uint64_t *pairs;   /* index in entries << 32 | Maildir, of what has several recipients */
+    size_t pair_count, pair_room;
+    struct verify_seen maildirs, files;
     struct verify_list lists[VERIFY_FINDING_COUNT];
 };
 
@@ -51,7 +55,8 @@ void verify_table_index(struct verify *verify);
 
 /* verify_table_judge finds what is lost and what is doubled, in order of the file, when all places
  * were read. `copies`: how often each message should be there in all; 0: once for all recipients,
- * or once for each. */
+ * or in a Maildir for each. Recipients of which some must share a Maildir, as there are fewer
+ * Maildirs than recipients, need as many copies, wherever they lie. */
 void verify_table_judge(struct verify *verify, uint32_t copies);
 
 void verify_table_free(struct verify *verify);

@@ -158,7 +158,7 @@ class Rsa(unittest.TestCase):
         self.server.stop()
         tls, failed = self.server.events("tls"), self.server.events("tls_failed")
         self.assertEqual(len(tls), 5)
-        self.assertGreater(len(failed), count // 2)
+        self.assertGreater(len(failed), count // 10)  # many are gone before they are accepted
 
     def test_more_comes_meanwhile(self):
         """What the client sends while the key is used waits, and is not lost. (A client in TLS 1.2 may say no more, so

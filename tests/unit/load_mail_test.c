@@ -22,6 +22,7 @@ static struct mail_options options_default(void)
         .size = 4096,
         .recipients = {1, 1},
         .domain = "example.org",
+        .from = "load@sender.example",
         .user = "user",
         .run = 0x0123abcd,
         .seed = 1,
@@ -249,14 +250,17 @@ static void header_section(void **state)
 static void longest_names(void **state)
 {
     (void)state;
-    char user[61], domain[121];
+    char user[61], domain[121], from[121];
+    memset(from, 'f', 120);
     memset(user, 'u', 60);
     memset(domain, 'd', 120);
-    user[60] = domain[120] = '\0';
+    user[60] = domain[120] = from[120] = '\0';
+    from[1] = '@'; /* its domain stands in Message-ID, too */
     struct mail_options options = options_default();
     struct mail_draft draft;
     options.user = user;
     options.domain = domain;
+    options.from = from;
     struct mail *mail = mail_new(&options);
     mail_draft(mail, UINT64_C(9999999999), 0, &draft);
     struct stored stored = content_of(mail, &options, &draft);
@@ -509,6 +513,46 @@ static void messages_of_corpus(void **state)
     check_corpus(tree_path(""), true);
 }
 
+/* A sender of one's own: in MAIL, From and the domain of Message-ID. */
+static void sender(void **state)
+{
+    (void)state;
+    struct mail_options options = options_default();
+    struct mail_draft draft;
+    char value[256];
+    options.from = "a.b@mx.example.net";
+    struct mail *mail = mail_new(&options);
+    mail_draft(mail, 7, 0, &draft);
+    commands_are(mail, &draft, 0, 1, "MAIL FROM:<a.b@mx.example.net>\r\n", 1);
+    struct stored stored = content_of(mail, &options, &draft);
+    field_of(&stored, "From", value, sizeof value);
+    assert_string_equal(value, "Load <a.b@mx.example.net>");
+    field_of(&stored, "Message-ID", value, sizeof value);
+    assert_string_equal(value, "<0123abcd-0000000007@mx.example.net>");
+    assert_int_equal(stored.len, options.size);
+    free(stored.text);
+    mail_free(mail);
+}
+
+/* Runs after one another with the same messages, and no id twice. */
+static void renamed(void **state)
+{
+    (void)state;
+    struct mail_options options = options_default();
+    struct mail_draft draft;
+    char line[MAIL_ACKED_MAX], value[256];
+    struct mail *mail = mail_new(&options);
+    mail_rename(mail, 0xfedcba98);
+    mail_draft(mail, 7, 0, &draft);
+    assert_true(mail_acked(mail, &draft, 1, line) > MAIL_ID_LEN);
+    assert_memory_equal(line, "fedcba98-0000000007 ", MAIL_ID_LEN + 1);
+    struct stored stored = content_of(mail, &options, &draft);
+    field_of(&stored, "X-Load-Id", value, sizeof value);
+    assert_string_equal(value, "fedcba98-0000000007");
+    free(stored.text);
+    mail_free(mail);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -517,6 +561,8 @@ int main(void)
         cmocka_unit_test(dots),
         cmocka_unit_test(header_section),
         cmocka_unit_test(longest_names),
+        cmocka_unit_test(sender),
+        cmocka_unit_test(renamed),
         cmocka_unit_test(acked_lines),
         cmocka_unit_test(commands_of_one_recipient),
         cmocka_unit_test(commands_of_many_recipients),

@@ -139,6 +139,8 @@ static void arrivals_in_order(void **state)
             assert_true(backlog_add(&backlog, added++));
         for (uint32_t k = 0; k < fewer && backlog.count > 0; k++)
             assert_int_equal(backlog_take(&backlog), taken++);
+        if (taken > 0 && chance % 4 == 0)
+            assert_true(backlog_return(&backlog, --taken)); /* first again */
         assert_int_equal(backlog.count, added - taken);
     }
     assert_true(backlog.room >= 16384); /* it has grown while it was in use */
@@ -156,6 +158,7 @@ static void arrivals_have_a_limit(void **state)
         if (!backlog_add(&backlog, i))
             fail();
     assert_false(backlog_add(&backlog, 0));
+    assert_false(backlog_return(&backlog, 0));
     assert_int_equal(backlog_take(&backlog), 0);
     assert_true(backlog_add(&backlog, 0));
     backlog_free(&backlog);

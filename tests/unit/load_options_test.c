@@ -4,12 +4,15 @@
 #include "bench/load/options_target.h"
 #include "tests/support/exits.h"
 
+#include <dlfcn.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -45,6 +48,19 @@ static struct load_options options_of(const char *text)
 static void read_one(const void *text)
 {
     options_of(text);
+}
+
+/* As in libc, but two.example has two addresses: 127.0.0.2 and 127.0.0.1. */
+int getaddrinfo(const char *host, const char *port, const struct addrinfo *hints,
+                struct addrinfo **found)
+{
+    int (*const ask)(const char *, const char *, const struct addrinfo *, struct addrinfo **) =
+        (int (*)(const char *, const char *, const struct addrinfo *, struct addrinfo **))dlsym(
+            RTLD_NEXT, "getaddrinfo");
+    if (host == NULL || strcmp(host, "two.example") != 0)
+        return ask(host, port, hints, found);
+    int error = ask("127.0.0.2", port, hints, found);
+    return error != 0 ? error : ask("127.0.0.1", port, hints, &(*found)->ai_next);
 }
 
 struct refusal {
@@ -90,6 +106,8 @@ static void defaults(void **state)
     assert_int_equal(options.mail.recipients.min, 1);
     assert_int_equal(options.mail.recipients.max, 1);
     assert_string_equal(options.mail.user, "user");
+    assert_string_equal(options.mail.from, "load@sender.example");
+    assert_string_equal(options.helo, "load.example");
     assert_string_equal(options.mail.domain, "example.org");
     assert_int_equal(options.tls.mode, LOAD_TLS_NONE);
     assert_int_equal(options.tls.version_min, TLS_1_2);
@@ -168,6 +186,8 @@ static void prefixes(void **state)
     assert_int_equal(options.proxy, LOAD_PROXY_V1);
     assert_int_equal(options.proxy_sources.length, 32);
     assert_memory_equal(options.proxy_sources.address, v4_all, 4);
+    options = options_of("127.0.0.1 --proxy v2 --proxy-sources ::/8"); /* as if through a proxy */
+    assert_int_equal(options.proxy_sources.family, AF_INET6);
     options = options_of("::1 --sources fd00:1:2:ffff::1/49");
     static const uint8_t v6[16] = {0xfd, 0, 0, 1, 0, 2, 0x80};
     assert_int_equal(options.sources.family, AF_INET6);
@@ -175,20 +195,40 @@ static void prefixes(void **state)
     assert_memory_equal(options.sources.address, v6, 16);
     options = options_of("::1 --sources ::/0");
     assert_int_equal(options.sources.length, 0);
-    REFUSED(
-        {"127.0.0.1 --sources 127.0.0.0/33", "--sources: \"33\" is not a number from 0 to 32"},
-        {"::1 --sources ::1/129", "--sources: \"129\" is not a number from 0 to 128"},
-        {"127.0.0.1 --sources 127.0.0/8",
-         "--sources: \"127.0.0/8\" is not an address or a prefix, as 127.0.0.0/8 or fd00::/64"},
-        {"127.0.0.1 --sources localhost",
-         "--sources: \"localhost\" is not an address or a prefix, as 127.0.0.0/8 or fd00::/64"},
-        {"127.0.0.1 --sources fd00::/8", "--sources has IPv6 addresses, and the server has not"},
-        {"-6 ::1 --sources 127.0.0.0/8", "--sources has IPv4 addresses, and the server has not"},
-        {"127.0.0.1 --proxy v2 --proxy-sources ::/8",
-         "--proxy-sources has IPv6 addresses, and the server has not"},
-        {"127.0.0.1 --proxy-sources 10.0.0.0/8", "--proxy-sources needs --proxy"},
-        {"127.0.0.1 --proxy none --proxy-sources 10.0.0.0/8",
-         "--proxy-sources needs --proxy v1 or v2"});
+    REFUSED({"127.0.0.1 --sources 127.0.0.0/33", "--sources: \"33\" is not a number from 0 to 32"},
+            {"::1 --sources ::1/129", "--sources: \"129\" is not a number from 0 to 128"},
+            {"127.0.0.1 --sources 127.0.0/8",
+             "--sources: \"127.0.0/8\" is not an address or a prefix, as 127.0.0.0/8 or fd00::/64"},
+            {"127.0.0.1 --sources localhost",
+             "--sources: \"localhost\" is not an address or a prefix, as 127.0.0.0/8 or fd00::/64"},
+            {"127.0.0.1 --sources fd00::/8",
+             "--sources has IPv6 addresses, and the server's address is of IPv4"},
+            {"-6 ::1 --sources 127.0.0.0/8",
+             "--sources has IPv4 addresses, and the server's address is of IPv6"},
+            {"127.0.0.1 --proxy-sources 10.0.0.0/8", "--proxy-sources needs --proxy"},
+            {"127.0.0.1 --proxy none --proxy-sources 10.0.0.0/8",
+             "--proxy-sources needs --proxy v1 or v2"});
+}
+
+/* Of a name with several addresses, the first where somebody is; if nobody is, the first. */
+static void somebody(void **state)
+{
+    (void)state;
+    struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    const struct sockaddr_in *peer;
+    socklen_t len = sizeof here;
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+    char text[64];
+    assert_int_equal(bind(listener, (const struct sockaddr *)&here, sizeof here), 0);
+    assert_int_equal(listen(listener, 5), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&here, &len), 0);
+    snprintf(text, sizeof text, "two.example:%u", ntohs(here.sin_port));
+    struct load_options options = options_of(text);
+    peer = (const struct sockaddr_in *)&options.peer;
+    assert_int_equal(ntohl(peer->sin_addr.s_addr), INADDR_LOOPBACK);
+    close(listener);
+    options = options_of(text);
+    assert_int_equal(ntohl(peer->sin_addr.s_addr), INADDR_LOOPBACK + 1);
 }
 
 static void loops(void **state)
@@ -309,7 +349,23 @@ static void mail(void **state)
             {"127.0.0.1 --domain a@b", "--domain: \"a@b\" can't stand in a mailbox"},
             {"127.0.0.1 --user ", "--user: the value is missing (ringmx-load --help lists the "
                                   "options)"});
+    options = options_of("127.0.0.1 --from a.b@mx.example.net --helo [192.0.2.1]");
+    assert_string_equal(options.mail.from, "a.b@mx.example.net");
+    assert_string_equal(options.helo, "[192.0.2.1]");
+    REFUSED({"127.0.0.1 --from a", "--from: \"a\" is not an address of up to 120 characters, as "
+                                   "a@example.org"},
+            {"127.0.0.1 --from @b", "--from: \"\" has not 1 to 120 characters"},
+            {"127.0.0.1 --from a@", "--from: \"\" has not 1 to 120 characters"},
+            {"127.0.0.1 --from a@b@c", "--from: \"b@c\" can't stand in a mailbox"},
+            {"127.0.0.1 --helo a>b", "--helo: \"a>b\" can't stand in a mailbox"});
     char text[200], said[256];
+    snprintf(text, sizeof text, "127.0.0.1 --from a@%0119d", 0);
+    snprintf(said, sizeof said,
+             "--from: \"a@%0119d\" is not an address of up to 120 characters, as a@example.org", 0);
+    REFUSED({text, said});
+    snprintf(text, sizeof text, "127.0.0.1 --helo %0121d", 0);
+    snprintf(said, sizeof said, "--helo: \"%0121d\" has not 1 to 120 characters", 0);
+    REFUSED({text, said});
     snprintf(text, sizeof text, "127.0.0.1 --user %061d", 0);
     snprintf(said, sizeof said, "--user: \"%061d\" has not 1 to 60 characters", 0);
     REFUSED({text, said});
@@ -419,10 +475,10 @@ static void help(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(defaults), cmocka_unit_test(targets),      cmocka_unit_test(prefixes),
-        cmocka_unit_test(loops),    cmocka_unit_test(counts),       cmocka_unit_test(mail),
-        cmocka_unit_test(tls),      cmocka_unit_test(aborts),       cmocka_unit_test(results),
-        cmocka_unit_test(help),     cmocka_unit_test(unknown_ones),
+        cmocka_unit_test(defaults), cmocka_unit_test(targets), cmocka_unit_test(prefixes),
+        cmocka_unit_test(somebody), cmocka_unit_test(loops),   cmocka_unit_test(counts),
+        cmocka_unit_test(mail),     cmocka_unit_test(tls),     cmocka_unit_test(aborts),
+        cmocka_unit_test(results),  cmocka_unit_test(help),    cmocka_unit_test(unknown_ones),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

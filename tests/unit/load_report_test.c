@@ -2,6 +2,8 @@
  * the same to people, and no lines about what did not happen. */
 #include "bench/load/report.h"
 
+#include "bench/load/crew.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -14,7 +16,13 @@
 static struct tally *tally;
 static struct series *series;
 static uint64_t left_out;
+static bool interrupted;
 static char text[16384];
+
+bool crew_interrupted(void)
+{
+    return interrupted;
+}
 
 double mail_size_mean(const struct mail *mail)
 {
@@ -34,6 +42,7 @@ static int set_up(void **state)
     tally = calloc(1, sizeof *tally);
     series = series_new(1);
     left_out = 0;
+    interrupted = false;
     return tally == NULL || series == NULL;
 }
 
@@ -261,7 +270,7 @@ static void test_json_invalid(void **state)
     assert_string_equal(json_string_value(member(report, "loop")), "open, connections");
     assert_true(json_is_false(member(report, "valid")));
     assert_int_equal(json_array_size(reasons), 2);
-    assert_non_null(strstr(json_string_value(json_array_get(reasons, 0)), "5.0 ms late"));
+    assert_non_null(strstr(json_string_value(json_array_get(reasons, 0)), "5.000 ms late"));
     assert_non_null(strstr(json_string_value(json_array_get(reasons, 1)), "90%"));
     json_decref(report);
 }
@@ -332,6 +341,76 @@ static void test_text_clean(void **state)
         assert_not_shown(none[i]);
 }
 
+/* A run that ended before its time, because there was nothing left to send on. */
+static void test_text_gone(void **state)
+{
+    (void)state;
+    struct load_options options = {.seconds = 5};
+    static const char gone[] = "all connections were gone after 0.250 s\n";
+    tally->seconds = 0.25;
+    printed(&options);
+    assert_shown(gone);
+    interrupted = true;
+    printed(&options);
+    assert_not_shown("gone");
+    interrupted = false;
+    tally->seconds = 4.99;
+    printed(&options);
+    assert_not_shown("gone");
+    options.seconds = 0;
+    options.messages = 10;
+    tally->seconds = 0.25;
+    tally->acked = 4;
+    tally->failed = 3;
+    tally->aborted[LOAD_PHASE_BODY] = 2;
+    printed(&options);
+    assert_shown(gone);
+    tally->lost = 1;
+    printed(&options);
+    assert_not_shown("gone");
+    tally->lost = 0;
+    options.seconds = 0.25; /* whatever comes first */
+    printed(&options);
+    assert_not_shown("gone");
+}
+
+/* A second in which nothing came is not a fast one. */
+static void test_empty_second(void **state)
+{
+    (void)state;
+    static struct histogram empty;
+    const struct load_options options = {.seconds = 3};
+    fill();
+    tally->seconds = 3;
+    series_hand_in(series, 2, 0, 0, 0, &empty);
+    json_t *report = reported(&options), *seconds = member(report, "series");
+    assert_true(json_is_null(member(json_array_get(seconds, 2), "p99")));
+    assert_true(json_is_null(member(json_array_get(seconds, 2), "max")));
+    assert_true(json_is_real(member(json_array_get(seconds, 0), "p50")));
+    json_decref(report);
+    printed(&options);
+    assert_shown("0 to 600 messages in each");
+    assert_shown("nothing was answered in 1 of them\n");
+}
+
+/* Lateness is worth a note where it is more than a tenth of the latency. */
+static void test_text_late(void **state)
+{
+    (void)state;
+    const struct load_options options = {.loop = LOAD_LOOP_MESSAGES};
+    for (unsigned i = 0; i < 1000; i++) {
+        histogram_add(&tally->times[TALLY_MESSAGE], 1000000);
+        histogram_add(&tally->times[TALLY_LATENESS], i < 985 ? 95000 : 250000);
+    }
+    printed(&options);
+    assert_shown("note: at p99, lateness is 25% of message");
+    assert_shown("\nvalid: yes\n");
+    memset(&tally->times[TALLY_LATENESS], 0, sizeof tally->times[0]);
+    histogram_add(&tally->times[TALLY_LATENESS], 95000);
+    printed(&options);
+    assert_not_shown("note");
+}
+
 static void test_text_tls(void **state)
 {
     (void)state;
@@ -361,7 +440,9 @@ static void test_histograms(void **state)
     assert_true(file >= 0);
     close(file);
     fill();
-    assert_true(report_histograms(tally, path));
+    FILE *written = fopen(path, "w");
+    assert_non_null(written);
+    assert_true(report_histograms(tally, written, path));
     FILE *read = fopen(path, "r");
     assert_non_null(read);
     while (fscanf(read, "%31s %llu %llu\n", name, &upper, &count) == 3) {
@@ -381,8 +462,9 @@ static void test_histograms(void **state)
     assert_int_equal(messages, 1000);
     assert_in_range(lines, 2, 1001);
     unlink(path);
-    assert_false(report_histograms(tally, "/nonexistent/file"));
-    assert_false(report_histograms(tally, "/dev/full"));
+    FILE *full = fopen("/dev/full", "w");
+    assert_non_null(full);
+    assert_false(report_histograms(tally, full, "/dev/full"));
 }
 
 int main(void)
@@ -394,6 +476,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_text, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_text_clean, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_text_gone, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_empty_second, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_text_late, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_text_tls, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_histograms, set_up, tear_down),
     };

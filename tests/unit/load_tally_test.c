@@ -137,6 +137,24 @@ static void test_failed(void **state)
     free(tally);
 }
 
+static void test_nothing_acknowledged(void **state)
+{
+    (void)state;
+    struct tally *tally = tally_new();
+    struct load_options closed = {.loop = LOAD_LOOP_CLOSED, .connections = 1, .reconnect = true};
+    struct load_options open = {.loop = LOAD_LOOP_MESSAGES, .connections = 1, .reconnect = true};
+    assert_true(tally_failed(tally, &closed));
+    assert_false(tally_failed(tally, &open)); /* nothing was due */
+    tally->offered = 1;
+    assert_true(tally_failed(tally, &open));
+    tally->aborted[LOAD_PHASE_EHLO] = 1;
+    assert_false(tally_failed(tally, &closed) || tally_failed(tally, &open));
+    tally->aborted[LOAD_PHASE_EHLO] = 0;
+    tally->acked = 1;
+    assert_false(tally_failed(tally, &closed) || tally_failed(tally, &open));
+    free(tally);
+}
+
 /* `late` of 1000 starts are `late_ns` late, the others 10 us. */
 static bool invalid(enum load_loop loop, unsigned late, uint64_t late_ns, double busiest,
                     char *reasons, size_t size)
@@ -161,7 +179,7 @@ static void test_invalid(void **state)
         assert_string_equal(reasons, "");
         assert_false(invalid(loop, 1000, 1000000, 0.1, reasons, sizeof reasons));
         assert_true(invalid(loop, 11, 5000000, 0.7, reasons, sizeof reasons));
-        assert_non_null(strstr(reasons, "5.0 ms"));
+        assert_non_null(strstr(reasons, "5.000 ms"));
         assert_null(strstr(reasons, "; "));
         assert_true(invalid(loop, 0, 0, 0.71, reasons, sizeof reasons));
         assert_non_null(strstr(reasons, "71%"));
@@ -171,6 +189,35 @@ static void test_invalid(void **state)
     }
     assert_false(invalid(LOAD_LOOP_CLOSED, 1000, 9000000, 1, reasons, sizeof reasons));
     assert_string_equal(reasons, "");
+}
+
+/* In a sweep a tenth of its limit is the most that starts may be late, and never more than 1 ms. */
+static void test_sweep(void **state)
+{
+    (void)state;
+    char reasons[400];
+    struct tally *tally = tally_new();
+    const struct {
+        uint64_t limit_us, late_us;
+        bool invalid;
+    } cases[] = {
+        {500,    49,   false},
+        {500,    51,   true },
+        {10000,  990,  false},
+        {10000,  1010, true },
+        {100000, 990,  false},
+        {100000, 1010, true },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const struct load_options options = {.loop = LOAD_LOOP_MESSAGES,
+                                             .sweep_p99_us = cases[i].limit_us};
+        memset(&tally->times[TALLY_LATENESS], 0, sizeof tally->times[0]);
+        histogram_add(&tally->times[TALLY_LATENESS], cases[i].late_us * 1000);
+        assert_int_equal(tally_invalid(tally, &options, reasons, sizeof reasons), cases[i].invalid);
+        if (i == 1)
+            assert_non_null(strstr(reasons, "(0.05 ms is allowed)"));
+    }
+    free(tally);
 }
 
 static void test_short(void **state)
@@ -203,10 +250,15 @@ static void test_little_room(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_add),     cmocka_unit_test(test_groups_full),
-        cmocka_unit_test(test_names),   cmocka_unit_test(test_failed),
-        cmocka_unit_test(test_invalid), cmocka_unit_test(test_little_room),
+        cmocka_unit_test(test_nothing_acknowledged),
+        cmocka_unit_test(test_add),
+        cmocka_unit_test(test_groups_full),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_failed),
+        cmocka_unit_test(test_invalid),
+        cmocka_unit_test(test_little_room),
         cmocka_unit_test(test_short),
+        cmocka_unit_test(test_sweep),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

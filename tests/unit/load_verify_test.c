@@ -147,7 +147,7 @@ static void find(struct verify *verify, const char *id, uint32_t sum, bool whole
                                  .id_len = id != NULL ? strlen(id) : 0,
                                  .sum = sum,
                                  .whole = whole,
-                                 .for_all = for_all,
+                                 .maildir = for_all ? 0 : 1,
                                  .place = "somewhere"};
     verify_found(verify, &found);
 }
@@ -337,6 +337,29 @@ static void program(void **state)
     exits_with("--help", 0, "usage: ringmx-load verify");
 }
 
+/* Two copies in one Maildir serve one recipient, where each has a Maildir. */
+static void program_counts_maildirs(void **state)
+{
+    (void)state;
+    struct verify verify;
+    acked_abc(&verify);
+    verify_table_free(&verify);
+    tree_make_maildir("one");
+    tree_make_maildir("two");
+    tree_put("one/new/1", message_of("a", "hello\r\n"));
+    tree_put("one/new/2", message_of("b", ""));
+    tree_put("one/new/3", message_of("c", "hello\r\n"));
+    tree_put("one/cur/4", message_of("c", "hello\r\n"));
+    exits_with("--acked @/acked @/one", 0, "lost                     0\n");
+    exits_with("--acked @/acked @/one @/two", 101,
+               "lost c found 2 times in 1 Maildir, for 2 recipients\n");
+    exits_with("--acked @/acked @/one @/two --copies 1", 0,
+               "doubled c found 2 times in 1 Maildir, for 2 recipients\n");
+    tree_put("two/cur/1", message_of("c", "hello\r\n"));
+    exits_with("--acked @/acked @/one @/two", 0,
+               "doubled c found 3 times in 2 Maildirs, for 2 recipients\n");
+}
+
 static void acked_files(void **state)
 {
     (void)state;
@@ -369,7 +392,11 @@ static void acked_files(void **state)
     exits_with("--acked @/acked @/mail", 101, "the last line is not whole; it is left out");
     exits_with("--acked @/acked @/mail", 101, "acknowledged             1\n");
     tree_put("acked", "");
-    exits_with("--acked @/acked @/mail", 0, "acknowledged             0\n");
+    exits_with("--acked @/acked @/mail", 2, "nothing was acknowledged: nothing to verify");
+    tree_put("more", "a 0000");
+    exits_with("--acked @/acked --acked @/more @/mail", 2, "nothing was acknowledged");
+    tree_put("more", "a 00000000 1\n");
+    exits_with("--acked @/acked --acked @/more @/mail", 101, "acknowledged             1\n");
     tree_put("acked", "a ffffffff 4294967295\n");
     exits_with("--acked @/acked @/mail", 101, "acknowledged             1\n");
 }
@@ -432,6 +459,7 @@ int main(void)
         TREE_TEST(copies),
         TREE_TEST(many_messages),
         TREE_TEST(program),
+        TREE_TEST(program_counts_maildirs),
         TREE_TEST(acked_files),
         TREE_TEST(json),
     };
