@@ -294,7 +294,7 @@ help:
 	@echo 'make deps-bench   and the servers that bench-compare measures, unpacked for it alone'
 	@echo 'make bench        measure ringmx and its do-nothing yardsticks'
 	@echo 'make bench-compare  and other servers; bench-pictures draws the pictures anew'
-	@echo 'make fuzz         only the fuzzers (SECONDS_PER_FUZZER=10)'
+	@echo 'make fuzz         only the fuzzers (SECONDS_PER_FUZZER=6)'
 	@echo 'make tidy format  check the house style; apply clang-format'
 	@echo 'make check-neon   compile the parser for 64-bit ARM'
 	@echo 'make install      into PREFIX=/usr/local, below DESTDIR'

@@ -25,7 +25,7 @@ LOGS = "build/test-logs"
 PARALLEL = 2
 AGAIN_MAX = 3  # so many jobs may have failed for want of time; more of them are no accident
 NEVER_AGAIN = ["test_crash", "test_faults"]  # what is lost once is lost
-FUZZ_SECONDS = int(os.environ.get("SECONDS_PER_FUZZER", "10"))
+FUZZ_SECONDS = int(os.environ.get("SECONDS_PER_FUZZER", "6"))
 
 # Unit tests that start threads also run under ThreadSanitizer.
 TSAN_UNITS = ["admission", "bell", "contexts", "courier", "helpers", "load_crew", "load_series", "log", "offload",
