@@ -100,7 +100,7 @@ class Job:
         if self.name.endswith(tuple(NEVER_AGAIN)):
             return False
         signs = ("Sanitizer", "runtime error:", "ringmx: bug", "core dumped", "Segmentation", "Aborted")
-        return self.name.startswith(("unit/", "e2e/")) and not any(sign in self.output for sign in signs)
+        return self.name.startswith(("unit/", "e2e/", "bench/")) and not any(sign in self.output for sign in signs)
 
     def run_again(self):
         self.first_output = self.output
