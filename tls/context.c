@@ -157,6 +157,12 @@ static void take_secret(const SSL *ssl, const char *line)
     tls->handshake->secret_len = (uint8_t)len;
 }
 
+/* The id of the context that a connection was made with. */
+static uint64_t context_id(const SSL *ssl)
+{
+    return (uint64_t)(uintptr_t)SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+}
+
 /* A client's newest ticket; 1: it is ours now. */
 static int take_session(SSL *ssl, SSL_SESSION *session)
 {
@@ -172,7 +178,7 @@ static int take_session(SSL *ssl, SSL_SESSION *session)
     const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
     SSL_SESSION_free(kept->session);
     kept->session = session;
-    kept->context_id = tls->context->id;
+    kept->context_id = context_id(ssl);
     snprintf(kept->server_name, sizeof(kept->server_name), "%s", name != NULL ? name : "");
     return 1;
 }
@@ -212,6 +218,7 @@ static struct tls_context *make(bool verify)
     context->verify = verify;
     atomic_init(&context->references, 1);
     context->id = atomic_fetch_add_explicit(&made, 1, memory_order_relaxed);
+    SSL_CTX_set_app_data(ssl, (void *)(uintptr_t)context->id);
     SSL_CTX_set_mode(ssl, SSL_MODE_NO_AUTO_CHAIN);
     SSL_CTX_set_keylog_callback(ssl, take_secret);
     if (verify)
