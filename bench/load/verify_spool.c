@@ -4,6 +4,7 @@
 #include "bench/load/verify.h"
 
 #include "gateway/spool/envelope.h"
+#include "gateway/spool/listing.h"
 #include "gateway/spool/living.h"
 #include "gateway/spool/scan.h"
 
@@ -68,28 +69,20 @@ static bool refuse(struct reading *reading, const char *name, const char *why)
 
 /* --- files --- */
 
-/* name_read tells whether a name is that of a segment, and how far it is to be trusted. */
-static bool name_read(const char *name, uint64_t *generation, uint64_t *trusted_end)
+/* name_read tells whether a name is that of a segment with records in it. */
+static bool name_read(const char *text, struct listing_name *name)
 {
-    int behind = 0;
-    *trusted_end = UINT64_MAX;
-    if (strspn(name, "0123456789abcdef") != 16)
-        return false;
-    if (strcmp(name + 16, ".segment") != 0 &&
-        (sscanf(name + 16, ".poisoned.%" SCNx64 "%n", trusted_end, &behind) != 1 ||
-         name[16 + behind] != '\0'))
-        return false;
-    *generation = strtoull(name, NULL, 16);
-    return *generation != 0;
+    *name = listing_name_read(text);
+    return name->kind == LISTING_SEGMENT || name->kind == LISTING_POISONED;
 }
 
 bool verify_is_spool(const char *path)
 {
-    uint64_t generation, trusted_end;
+    struct listing_name name;
     bool found = false;
     DIR *directory = opendir(path);
     for (struct dirent *entry; directory != NULL && !found && (entry = readdir(directory)) != NULL;)
-        found = name_read(entry->d_name, &generation, &trusted_end);
+        found = name_read(entry->d_name, &name);
     if (directory != NULL)
         closedir(directory);
     return found;
@@ -115,8 +108,7 @@ static bool lock_read(struct reading *reading)
     return true;
 }
 
-static bool file_open(struct reading *reading, const char *name, uint64_t generation,
-                      uint64_t trusted_end)
+static bool file_open(struct reading *reading, const char *name, const struct listing_name *parts)
 {
     struct stat status;
     uint8_t uuid[16];
@@ -143,13 +135,14 @@ static bool file_open(struct reading *reading, const char *name, uint64_t genera
         reading->uuid_known = true;
         if (memcmp(reading->volume.uuid, uuid, sizeof uuid) != 0)
             return refuse(reading, name, "belongs to another spool");
-        if (file->segment.generation != generation)
+        if (file->segment.generation != parts->generation)
             return refuse(reading, name, "was renamed");
     }
     if (header != SEGMENT_HEADER_GOOD || file->segment.size > size)
         file->segment.size = size;
-    file->segment.generation = generation;
-    file->limit = trusted_end < file->segment.size ? trusted_end : file->segment.size;
+    file->segment.generation = parts->generation;
+    bool trusted = parts->kind == LISTING_SEGMENT || parts->trusted_end > file->segment.size;
+    file->limit = trusted ? file->segment.size : parts->trusted_end;
     return true;
 }
 
@@ -168,9 +161,9 @@ static bool files_open(struct reading *reading)
     reading->volume.directory = dirfd(directory);
     bool good = lock_read(reading);
     for (struct dirent *entry; good && (entry = readdir(directory)) != NULL;) {
-        uint64_t generation, trusted_end;
-        if (name_read(entry->d_name, &generation, &trusted_end))
-            good = file_open(reading, entry->d_name, generation, trusted_end);
+        struct listing_name name;
+        if (name_read(entry->d_name, &name))
+            good = file_open(reading, entry->d_name, &name);
     }
     closedir(directory);
     reading->volume.salt = record_salt(reading->volume.uuid);

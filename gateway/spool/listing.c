@@ -17,14 +17,6 @@
 
 enum { NAME_DIGITS = 16 };
 
-enum name_kind { NAME_FOREIGN, NAME_SEGMENT, NAME_POISONED, NAME_PREPARING, NAME_DAMAGED };
-
-struct name {
-    enum name_kind kind;
-    uint64_t generation;
-    uint64_t trusted_end; /* NAME_POISONED */
-};
-
 /* Reads up to `max` lower-case hexadecimal digits; returns how many there were. */
 static size_t read_hex(const char *text, size_t max, uint64_t *out)
 {
@@ -41,24 +33,24 @@ static size_t read_hex(const char *text, size_t max, uint64_t *out)
     return len;
 }
 
-static struct name read_name(const char *text)
+struct listing_name listing_name_read(const char *text)
 {
-    struct name name = {.kind = NAME_FOREIGN};
+    struct listing_name name = {.kind = LISTING_FOREIGN};
     if (read_hex(text, NAME_DIGITS, &name.generation) != NAME_DIGITS || name.generation == 0)
         return name;
     const char *rest = text + NAME_DIGITS;
     static const char poisoned[] = ".poisoned.";
     if (strcmp(rest, ".segment") == 0) {
-        name.kind = NAME_SEGMENT;
+        name.kind = LISTING_SEGMENT;
     } else if (strcmp(rest, ".preparing") == 0) {
-        name.kind = NAME_PREPARING;
+        name.kind = LISTING_PREPARING;
     } else if (strcmp(rest, ".damaged") == 0) {
-        name.kind = NAME_DAMAGED;
+        name.kind = LISTING_DAMAGED;
     } else if (strncmp(rest, poisoned, sizeof poisoned - 1) == 0) {
         rest += sizeof poisoned - 1;
         size_t len = read_hex(rest, NAME_DIGITS, &name.trusted_end);
         if (len != 0 && rest[len] == '\0')
-            name.kind = NAME_POISONED;
+            name.kind = LISTING_POISONED;
     }
     return name;
 }
@@ -141,7 +133,7 @@ static bool check_header(struct reading *reading, struct segment *segment, const
     return true;
 }
 
-static bool open_segment(struct reading *reading, const struct name *name, const char *text)
+static bool open_segment(struct reading *reading, const struct listing_name *name, const char *text)
 {
     const struct volume *volume = reading->volume;
     struct stat status;
@@ -161,7 +153,7 @@ static bool open_segment(struct reading *reading, const struct name *name, const
         segment_free(segment);
         return false;
     }
-    bool poisoned = name->kind == NAME_POISONED;
+    bool poisoned = name->kind == LISTING_POISONED;
     atomic_store(&segment->closed, true);
     atomic_store(&segment->poisoned, poisoned);
     segment->renamed = poisoned;
@@ -176,14 +168,14 @@ static bool open_segment(struct reading *reading, const struct name *name, const
 
 static bool read_entry(struct reading *reading, const char *text)
 {
-    struct name name = read_name(text);
-    if (name.kind == NAME_FOREIGN)
+    struct listing_name name = listing_name_read(text);
+    if (name.kind == LISTING_FOREIGN)
         return true;
     if (name.generation > reading->listing->generation_max)
         reading->listing->generation_max = name.generation;
-    if (name.kind == NAME_DAMAGED)
+    if (name.kind == LISTING_DAMAGED)
         return true;
-    if (name.kind == NAME_PREPARING)
+    if (name.kind == LISTING_PREPARING)
         return unlinkat(reading->volume->directory, text, 0) == 0 ||
                refuse_call(reading, "remove ", text);
     return open_segment(reading, &name, text);

@@ -6,6 +6,23 @@
 #include "gateway/base/log.h"
 #include "gateway/spool/segment.h"
 
+enum listing_kind {
+    LISTING_FOREIGN = 0, /* no name of ours */
+    LISTING_SEGMENT = 1,
+    LISTING_POISONED = 2,
+    LISTING_PREPARING = 3,
+    LISTING_DAMAGED = 4,
+};
+
+/* What the name of a file in a spool says (docs/spool.md). */
+struct listing_name {
+    enum listing_kind kind;
+    uint64_t generation;
+    uint64_t trusted_end; /* LISTING_POISONED: where trust ends */
+};
+
+struct listing_name listing_name_read(const char *text);
+
 struct listing_file {
     struct segment *segment; /* owned until taken */
     uint64_t limit;          /* what may be read of it: its size, or where trust ends */

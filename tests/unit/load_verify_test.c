@@ -4,6 +4,7 @@
 #include "gateway/spool/crc.h"
 #include "tests/support/exits.h"
 #include "tests/support/tree.h"
+#include "tests/unit/load_verify.h"
 
 #include <jansson.h>
 #include <setjmp.h>
@@ -14,18 +15,6 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-
-/* message_of writes a message as it is stored, in one of four buffers. */
-static const char *message_of(const char *id, const char *body)
-{
-    static char texts[4][2048];
-    static unsigned turn;
-    char *text = texts[turn++ % 4];
-    snprintf(text, sizeof texts[0],
-             "Received: from here\r\n\tby there\r\nX-Load-Sum: %08x\r\nX-Load-Id: %s\r\n\r\n%s",
-             crc32(0, body, strlen(body)), id, body);
-    return text;
-}
 
 /* --- one message --- */
 
@@ -130,16 +119,6 @@ static void sums_of_any_line_ends(void **state)
 }
 
 /* --- the account --- */
-
-/* What the findings should be: lost, torn, doubled, strange, other. */
-#define FINDINGS(verify, ...)                                                                      \
-    do {                                                                                           \
-        static const uint64_t expected[] = {__VA_ARGS__};                                          \
-        for (unsigned finding = 0; finding < VERIFY_FINDING_COUNT; finding++)                      \
-            if ((verify)->lists[finding].count != expected[finding])                               \
-                fail_msg("%s: %llu", verify_finding_names[finding],                                \
-                         (unsigned long long)(verify)->lists[finding].count);                      \
-    } while (0)
 
 static void find(struct verify *verify, const char *id, uint32_t sum, bool whole, bool for_all)
 {
@@ -259,17 +238,6 @@ static void many_messages(void **state)
 }
 
 /* --- the program --- */
-
-static void acked_abc(struct verify *verify)
-{
-    char text[256];
-    snprintf(text, sizeof text, "a %08x 1\nb %08x 1\nc %08x 2\n", crc32(0, "hello\r\n", 7),
-             crc32(0, "", 0), crc32(0, "hello\r\n", 7));
-    tree_put("acked", text);
-    *verify = (struct verify){0};
-    verify_table_read(verify, tree_path("acked"));
-    verify_table_index(verify);
-}
 
 #define SINK_FRONT "time=2026-11-22T00:00:00.000Z event=message number=1 session=2"
 #define SINK_BACK  " size=5 from=\"<a@b>\" to=\"<c@d>,<e@f>\"\n"
