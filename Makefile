@@ -15,14 +15,16 @@ endif
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: all programs unit-tests fuzzers run test deps deps-test deps-bench bench bench-compare \
-	bench-pictures fuzz tidy format check-neon install clean distclean help FORCE
+	bench-relay bench-pictures fuzz tidy format check-neon install clean distclean help FORCE
 
 # --- What Debian has to bring. --------------------------------------------------------------------
 
 PACKAGES := gcc g++ libc6-dev make dpkg-dev liburing-dev libjemalloc-dev libconfuse-dev \
-	libisal-dev libjansson-dev swaks libnet-ssleay-perl
+	libisal-dev libjansson-dev libc-ares-dev libidn2-dev swaks libnet-ssleay-perl
 PACKAGES_TEST := libcmocka-dev clang-14 libclang-rt-14-dev clang-format-14 python3 curl msmtp \
-	postfix openssl gnutls-bin testssl.sh python3-cryptography haproxy dovecot-lmtpd
+	postfix openssl gnutls-bin testssl.sh python3-cryptography haproxy dovecot-lmtpd \
+	dovecot-imapd dovecot-pop3d nsd postsrsd python3-flufl.bounce \
+	libmail-deliverystatus-bounceparser-perl libsisimai-perl
 # Node.js may also come from elsewhere, and then brings npm along.
 PACKAGES_BENCH = python3-matplotlib $(if $(shell command -v node),,nodejs) \
 	$(if $(shell command -v npm),,npm)
@@ -72,7 +74,8 @@ CFLAGS_ALL = -std=c17 -g -D_GNU_SOURCE -DRINGMX_VERSION='"$(VERSION)"' -I. \
 	-isystem $(BORINGSSL)/include -pthread $(FLAVOUR) $(WARNINGS) $(CFLAGS)
 LDFLAGS_ALL = -pthread $(FLAVOUR) -Wl,-z,relro,-z,now $(LDFLAGS)
 # The file says how to link the BoringSSL that tls/boringssl.sh found or built.
-LIBRARIES = -luring -lconfuse -lisal @$(BORINGSSL_LINK) $(MALLOC)
+LIBRARIES = -Wl,--as-needed -luring -lconfuse -lisal -lcares -lidn2 -lresolv -ljansson \
+	@$(BORINGSSL_LINK) $(MALLOC)
 
 # Code of one instruction set has a file of its own; scan.c chooses among them when it runs.
 X86_64 := parser/scan_sse2.c parser/scan_avx2.c parser/scan_avx512.c
@@ -84,7 +87,7 @@ $(OUT)/parser/scan_avx512.o: CFLAGS_FILE := -mavx512f -mavx512bw -mavx512vl -mbm
 
 # --- What is built. -------------------------------------------------------------------------------
 
-MAINS   := gateway/main.c gateway/admin/ringmxctl.c
+MAINS   := gateway/main.c $(wildcard gateway/admin/ringmxctl*.c)
 SOURCES := $(filter-out $(MAINS) $(OTHER_ARCH),\
 	$(wildcard gateway/*.c gateway/*/*.c parser/*.c tls/*.c))
 objects = $(patsubst %.c,$(OUT)/%.o,$(1))
@@ -93,7 +96,7 @@ LIBRARY := $(OUT)/libringmx.a
 
 # program = its main source and the parts that only it has; left out while the source is not there.
 program_ringmx             := $(wildcard gateway/main.c)
-program_ringmxctl          := $(wildcard gateway/admin/ringmxctl.c)
+program_ringmxctl          := $(wildcard gateway/admin/ringmxctl*.c)
 program_ringmx-vectors     := $(wildcard tests/vectors.c tests/vectors_*.c)
 program_ringmx-load        := $(wildcard bench/load/*.c bench/words.c)
 program_ringmx-sink        := $(wildcard bench/sink.c bench/sink_*.c bench/words.c)
@@ -112,8 +115,10 @@ $(BIN)/ringmx-load: EXTRA := -lm -ljansson
 $(BIN)/ringmx-bench-scan: EXTRA := -ljansson
 $(addprefix $(BIN)/,ringmx-null ringmx-bench-spool): EXTRA := -lm
 
-# Helpers shared by tests stand in tests/support/ and are linked to each of them.
-SUPPORT    := $(call objects,$(wildcard tests/support/*.c))
+# Helpers shared by tests stand in tests/support/; an archive, so that each test has only those that
+# it uses, and with them only what of ours they need: it may stand in for the rest.
+SUPPORT    := $(OUT)/libsupport.a
+SUPPORT_OBJECTS := $(call objects,$(wildcard tests/support/*.c))
 UNIT_TESTS := $(patsubst %.c,$(OUT)/%,$(wildcard tests/unit/*_test.c))
 # Of the load program all but main, for its unit tests; an archive, so that a test can stand in for
 # a part.
@@ -149,11 +154,13 @@ $(OUT)/%.o: %.c $(OUT)/flags | $(BORINGSSL)/link
 # The list of members is part of the target, so that a deleted source leaves the archive, too.
 $(OUT)/members: FORCE
 	@mkdir -p $(@D)
-	@echo "$(OBJECTS) $(LOAD_OBJECTS)" | cmp -s - $@ || echo "$(OBJECTS) $(LOAD_OBJECTS)" > $@
+	@echo "$(OBJECTS) $(LOAD_OBJECTS) $(SUPPORT_OBJECTS)" | cmp -s - $@ \
+		|| echo "$(OBJECTS) $(LOAD_OBJECTS) $(SUPPORT_OBJECTS)" > $@
 
 $(LIBRARY): $(OBJECTS)
 $(LOAD_PARTS): $(LOAD_OBJECTS)
-$(LIBRARY) $(LOAD_PARTS): $(OUT)/members
+$(SUPPORT): $(SUPPORT_OBJECTS)
+$(LIBRARY) $(LOAD_PARTS) $(SUPPORT): $(OUT)/members
 	$(call say,AR,$@)
 	@rm -f $@ # and append: two folders may have a file of the same name
 	$(Q)$(AR) qcsD $@ $(filter %.o,$^)
@@ -177,7 +184,7 @@ $(OUT)/tests/fuzz/tls: BORINGSSL_LINK := build/boringssl-fuzz/link
 $(OUT)/tests/fuzz/tls: | build/boringssl-fuzz/link
 endif
 
--include $(patsubst %.o,%.d,$(OBJECTS) $(PROGRAM_OBJECTS) $(SUPPORT)) \
+-include $(patsubst %.o,%.d,$(OBJECTS) $(PROGRAM_OBJECTS) $(SUPPORT_OBJECTS)) \
 	$(UNIT_TESTS:%=%.d) $(FUZZERS:%=%.d)
 
 # --- Dependencies. --------------------------------------------------------------------------------
@@ -208,8 +215,10 @@ deps:
 deps-test:
 	$(call install_missing,$(PACKAGES) $(PACKAGES_TEST))
 	@$(MAKE) --silent $(BORINGSSL)/link
+	@test -e build/peers/exim || bench/servers/fetch.sh build/peers exim
 
-# Servers to compare with: those that Debian does not install beside Postfix are only unpacked.
+# Servers to test and compare with: those that Debian does not install beside Postfix are only
+# unpacked.
 deps-bench: deps-test
 	$(call install_missing,$(PACKAGES_BENCH))
 	@bench/servers/fetch.sh build/peers
@@ -248,6 +257,10 @@ bench-compare: deps-bench
 	@$(MAKE) programs
 	@/usr/bin/python3 bench/bench.py --compare
 	@/usr/bin/python3 bench/pictures.py
+
+bench-relay: deps-test
+	@$(MAKE) programs
+	@/usr/bin/python3 bench/relay.py
 
 bench-pictures:
 	$(call install_missing,$(PACKAGES_BENCH))
@@ -294,6 +307,7 @@ help:
 	@echo 'make deps-bench   and the servers that bench-compare measures, unpacked for it alone'
 	@echo 'make bench        measure ringmx and its do-nothing yardsticks'
 	@echo 'make bench-compare  and other servers; bench-pictures draws the pictures anew'
+	@echo 'make bench-relay  measure delivery to a next hop'
 	@echo 'make fuzz         only the fuzzers (SECONDS_PER_FUZZER=6)'
 	@echo 'make tidy format  check the house style; apply clang-format'
 	@echo 'make check-neon   compile the parser for 64-bit ARM'

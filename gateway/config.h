@@ -1,6 +1,6 @@
 /* The configuration: text -> one immutable struct. Every word, its default and its bounds stand in
- * config.c and in docs/configuration.md. Nothing is kept between two loads, so a reload is a second
- * load and a comparison. */
+ * config_words.c and in docs/configuration.md. Nothing is kept between two loads, so a reload is a
+ * second load and a comparison. */
 #ifndef GATEWAY_CONFIG_H
 #define GATEWAY_CONFIG_H
 
@@ -12,6 +12,7 @@
 #include "gateway/deliver/route.h"
 #include "gateway/io/listener.h"
 #include "gateway/policy/directory.h"
+#include "gateway/policy/srs.h"
 #include "gateway/receive/server.h"
 #include "gateway/spool/spool.h"
 #include "tls/certificate.h"
@@ -41,9 +42,9 @@ struct config_certificate {
     struct certificate *certificate; /* a reference; NULL: the files are still to be made */
 };
 
-/* All strings, directory, routes and certificates belong to the struct; the options of modules
- * borrow from it. Fields that no word sets (the spool's uuid and log, the courier's spool and log,
- * the server's listeners, CPUs to pin to) are for main: zero here, CPUs -1. */
+/* All strings, directory, routes, SRS and certificates belong to the struct; the options of modules
+ * borrow from it. Fields that no word sets (the spool's uuid and log, the courier's log and own
+ * addresses, the server's listeners, CPUs to pin to) are for main: zero here, CPUs -1. */
 struct config {
     char *hostname;
     char *spool_path;
@@ -63,6 +64,10 @@ struct config {
     size_t domain_count;
     struct directory *directory;
     struct routes *routes;
+    struct srs *srs;    /* NULL: forwarded mail keeps its reverse-path */
+    char *srs_secret;   /* file; NULL like srs */
+    char *ca_path;      /* of deliver.ca; NULL: the system's */
+    char *control_path; /* of the control socket; NULL: none */
 
     struct config_certificate *certificates;
     size_t certificate_count;
@@ -70,6 +75,11 @@ struct config {
     struct ticket_secret ticket_secret; /* when ticket_path is not NULL */
     uint32_t ticket_lifetime_s;
     uint32_t tls_helpers; /* threads; 0: workers do all themselves */
+
+    uint32_t resolver_timeout_s;
+
+    uint32_t through_patience_s; /* how long a next hop may keep a client waiting */
+    uint64_t through_memory;     /* octets of each worker for messages on their way through */
 };
 
 /* config_load reads the file at `path` and the files of recipients, certificates and secrets that
@@ -87,6 +97,9 @@ bool config_certificates_make(struct config *config, const char *path, FILE *err
 /* config_tls_warnings writes a line to `out` for each thing about certificates and secrets that is
  * no mistake but should not stay so at `now_s` (Unix time). */
 void config_tls_warnings(const struct config *config, int64_t now_s, FILE *out);
+
+/* config_srs_warnings likewise, about the secrets of SRS. */
+void config_srs_warnings(const struct config *config, FILE *out);
 
 /* config_has_tls: does any listener speak TLS? config_tls_alike: can these two share contexts? */
 bool config_has_tls(const struct config *config);

@@ -42,6 +42,32 @@ static bool listeners_differ(const struct config *a, const struct config *b)
     return false;
 }
 
+static bool schedules_differ(const struct courier_options *a, const struct courier_options *b)
+{
+    return a->schedule_count != b->schedule_count ||
+           memcmp(a->schedule_s, b->schedule_s, a->schedule_count * sizeof(a->schedule_s[0])) != 0;
+}
+
+static bool resolvers_differ(const struct dns_options *a, const struct dns_options *b)
+{
+    return a->server_count != b->server_count || a->timeout_ms != b->timeout_ms ||
+           a->tries != b->tries || a->cache_max != b->cache_max ||
+           memcmp(a->servers, b->servers, a->server_count * sizeof(a->servers[0])) != 0;
+}
+
+static bool texts_differ(const char *a, const char *b)
+{
+    return a == NULL || b == NULL ? a != b : strcmp(a, b) != 0;
+}
+
+static bool deliveries_differ(const struct courier_options *a, const struct courier_options *b)
+{
+    return a->connections_max != b->connections_max || a->idle_s != b->idle_s ||
+           a->store_threads != b->store_threads || a->smtp_port != b->smtp_port ||
+           a->ipv6 != b->ipv6 || texts_differ(a->ca, b->ca) ||
+           memcmp(&a->timeouts, &b->timeouts, sizeof(a->timeouts)) != 0;
+}
+
 static size_t tell(FILE *out, const char *word, bool differs)
 {
     if (differs)
@@ -65,9 +91,12 @@ size_t config_restart_needed(const struct config *a, const struct config *b, FIL
     count += tell(out, "spool.segment_size", a->spool.segment_size != b->spool.segment_size);
     count += tell(out, "spool.sync", a->spool.sync != b->spool.sync);
     count += tell(out, "spool.staging_size", a->spool.staging_size != b->spool.staging_size);
-    count += tell(out, "queue.retry_min", x->retry_min_s != y->retry_min_s);
-    count += tell(out, "queue.retry_max", x->retry_max_s != y->retry_max_s);
-    count += tell(out, "queue.lifetime", x->lifetime_s != y->lifetime_s);
+    count += tell(out, "queue.schedule", schedules_differ(x, y));
+    count += tell(out, "resolver", resolvers_differ(&x->dns, &y->dns));
+    count += tell(out, "deliver", deliveries_differ(x, y));
+    count += tell(out, "through.memory", a->through_memory != b->through_memory);
+    count += tell(out, "through.cache", x->hop_cache_s != y->hop_cache_s);
+    count += tell(out, "admin.control", texts_differ(a->control_path, b->control_path));
     count += tell(out, "io.features", a->io_baseline != b->io_baseline);
     count += tell(out, "io.buffers", a->io_buffer_count != b->io_buffer_count);
     count += tell(out, "io.buffer_size", a->io_buffer_size != b->io_buffer_size);

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "gateway/config_file.h"
 #include "gateway/config_value.h"
 #include "parser/address.h"
 
@@ -23,23 +24,6 @@ static const char *const modes[] = {[SERVER_TLS_NONE] = "none",
                                     [SERVER_TLS_IMPLICIT] = "implicit",
                                     NULL};
 static const char *const versions[] = {[TLS_1_2] = "1.2", [TLS_1_3] = "1.3", NULL};
-static const char *const booleans[] = {[false] = "false", [true] = "true", NULL};
-
-/* choose returns the index of a word's value, or `fallback` when it is not there or wrong. */
-static int choose(cfg_t *section, const char *word, const char *const *choices, int fallback,
-                  struct config_errors *errors)
-{
-    char known[64];
-    const struct config_value *value = config_value_at(section, word, 0);
-    if (value == NULL)
-        return fallback;
-    int index = config_value_choice(value->text, choices, known, sizeof(known));
-    if (index >= 0)
-        return index;
-    config_error(errors, value->line, "%s.%s: \"%s\" is none of %s", cfg_name(section), word,
-                 value->text, known);
-    return fallback;
-}
 
 /* --- certificates --- */
 
@@ -100,7 +84,7 @@ static void fill_certificate(struct config_certificate *self, cfg_t *section, co
     const struct config_value *key = config_value_at(section, "key", 0);
     self->line = section->line;
     self->label = strdup(cfg_title(section));
-    self->self_signed = choose(section, "self_signed", booleans, false, errors);
+    self->self_signed = config_word_choice(section, "self_signed", config_booleans, false, errors);
     self->chain = file(section, "chain", folder, errors);
     self->key = file(section, "key", folder, errors);
     if (self->chain == NULL || self->key == NULL || self->label == NULL)
@@ -152,21 +136,16 @@ static void fill_tickets(struct config *config, cfg_t *root, const char *folder,
                          struct config_errors *errors)
 {
     char error[ERROR_SIZE];
-    const struct config_value *value = config_value_at(cfg_getsec(root, "tls"), "ticket_secret", 0);
-    if (value == NULL)
+    cfg_t *section = cfg_getsec(root, "tls");
+    config->ticket_path = config_word_path(section, "ticket_secret", folder, errors);
+    if (config->ticket_path == NULL)
         return;
-    if (value->text[0] == '\0') {
-        config_error(errors, value->line, "tls.ticket_secret is empty");
-        return;
-    }
-    config->ticket_path = config_value_path(value->text, folder);
     /* A lifetime out of its bounds was told already. */
     uint32_t epoch_s = config->ticket_lifetime_s > 0 ? config->ticket_lifetime_s : 1;
-    if (config->ticket_path == NULL)
-        config_error(errors, value->line, "out of memory");
-    else if (!ticket_secret_load(&config->ticket_secret, config->ticket_path, epoch_s, error,
-                                 sizeof(error)))
-        config_error(errors, value->line, "tls.ticket_secret: %s", error);
+    if (!ticket_secret_load(&config->ticket_secret, config->ticket_path, epoch_s, error,
+                            sizeof(error)))
+        config_error(errors, config_value_at(section, "ticket_secret", 0)->line,
+                     "tls.ticket_secret: %s", error);
 }
 
 void config_tls_fill(struct config *config, cfg_t *root, const char *folder,
@@ -212,11 +191,11 @@ void config_tls_listener(struct config_listener *listener, cfg_t *root, cfg_t *s
                          const char *folder, struct config_errors *errors)
 {
     static const char *const words[] = {"client_ca", "tls_min", "tls"};
-    const struct config_value *ca = config_value_at(section, "client_ca", 0);
     bool possible = cfg_size(root, "certificate") > 0;
     int fallback = possible ? SERVER_TLS_STARTTLS : SERVER_TLS_NONE;
-    listener->tls = (enum server_tls)choose(section, "tls", modes, fallback, errors);
-    listener->tls_min = (enum tls_version)choose(section, "tls_min", versions, TLS_1_2, errors);
+    listener->tls = (enum server_tls)config_word_choice(section, "tls", modes, fallback, errors);
+    listener->tls_min =
+        (enum tls_version)config_word_choice(section, "tls_min", versions, TLS_1_2, errors);
     listener->tls_line = section->line;
     for (size_t i = sizeof(words) / sizeof(words[0]); i-- > 0;)
         if (config_value_at(section, words[i], 0) != NULL)
@@ -230,15 +209,7 @@ void config_tls_listener(struct config_listener *listener, cfg_t *root, cfg_t *s
                      "key = ... }",
                      modes[listener->tls]);
     }
-    if (ca == NULL)
-        return;
-    if (ca->text[0] == '\0') {
-        config_error(errors, ca->line, "listener.client_ca is empty");
-        return;
-    }
-    listener->client_ca = config_value_path(ca->text, folder);
-    if (listener->client_ca == NULL)
-        config_error(errors, ca->line, "out of memory");
+    listener->client_ca = config_word_path(section, "client_ca", folder, errors);
 }
 
 bool config_has_tls(const struct config *config)
@@ -311,16 +282,6 @@ void config_tls_try(const struct config *config, struct config_errors *errors)
 
 /* --- what is no mistake, but should not stay so --- */
 
-/* A group may read a key (Debian has ssl-cert for that), but others may not, and a group may not
- * change it. */
-static void warn_of_mode(const char *what, const char *path, FILE *out)
-{
-    struct stat status;
-    if (stat(path, &status) == 0 && (status.st_mode & (S_IRWXO | S_IWGRP)) != 0)
-        fprintf(out, "%s %s: mode %03o lets others at it: chmod 600 it\n", what, path,
-                (unsigned)status.st_mode & 0777);
-}
-
 static void warn_of_expiry(const struct certificate *certificate, int64_t now_s, FILE *out)
 {
     int64_t expires_s = certificate_expires(certificate);
@@ -350,8 +311,8 @@ void config_tls_warnings(const struct config *config, int64_t now_s, FILE *out)
                     "key with those of a certificate authority\n",
                     self->chain, self->made ? " was made now" : "");
         warn_of_expiry(self->certificate, now_s, out);
-        warn_of_mode("key", self->key, out);
+        config_file_warn_of_mode("key", self->key, out);
     }
     if (config->ticket_path != NULL)
-        warn_of_mode("ticket secret", config->ticket_path, out);
+        config_file_warn_of_mode("ticket secret", config->ticket_path, out);
 }

@@ -1,6 +1,6 @@
 /* Start, signals, reload and orderly stop: see gateway.h. Order of start: log, spool (recovery
- * fills the courier's queue), ports, TLS, writer, courier, workers. The stop goes the other way, so
- * that whatever was answered 250 is on disk before the writer ends. */
+ * fills the courier's queue), ports, TLS, writer, courier, control socket, workers. The stop goes
+ * the other way, so that whatever was answered 250 is on disk before the writer ends. */
 #include "gateway/gateway.h"
 
 #include <errno.h>
@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "gateway/base/clock.h"
-#include "gateway/contexts.h"
+#include "gateway/gateway_inside.h"
 #include "tls/crypto.h"
 
 enum {
@@ -25,41 +25,9 @@ enum {
     LOOK_S = 86400,           /* certificates grow old while nobody looks */
 };
 
-/* One worker thread with all that is its own. */
-struct hand {
-    struct worker worker;
-    struct server server;
-    struct server_setup setup;
-    struct staging *staging;
-    pthread_t thread;
-    bool started;
-    int listeners[LIMIT_LISTENERS];
-    const char *what;  /* the step that failed */
-    _Atomic int ready; /* 0: not yet; 1: serves; -errno */
-    _Atomic bool finished;
-};
-
-struct gateway {
-    const char *path;
-    struct config *initial; /* what can't be reloaded is borrowed from here for ever */
-    struct config *current;
-    struct log *log;
-    struct log_port *log_port;
-    struct spool *spool;
-    struct courier *courier;
-    struct admission *admission;
-    struct helpers *helpers;            /* NULL: no listener had TLS at the start */
-    struct contexts *contexts;          /* in use */
-    struct ticket_secret ticket_secret; /* for configurations that name none */
-    struct hand *hands;
-    size_t hand_count;
-    enum scan_kind scanner;
-    uint8_t uuid[16];
-};
-
 /* --- start --- */
 
-static void say(struct gateway *gateway, enum log_level level, const char *event, const char *text)
+void gateway_say(struct gateway *gateway, enum log_level level, const char *event, const char *text)
 {
     log_message(gateway->log_port, level, event, "%s", text);
 }
@@ -67,7 +35,9 @@ static void say(struct gateway *gateway, enum log_level level, const char *event
 static void raise_descriptor_limit(struct gateway *gateway)
 {
     struct rlimit limit;
-    rlim_t wanted = gateway->initial->server.connections_max + DESCRIPTORS_BESIDE;
+    const struct config *config = gateway->initial;
+    rlim_t wanted = (rlim_t)config->server.connections_max + config->courier.connections_max +
+                    DESCRIPTORS_BESIDE;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
         return;
     struct rlimit raised = {wanted, limit.rlim_max > wanted ? limit.rlim_max : wanted};
@@ -76,111 +46,31 @@ static void raise_descriptor_limit(struct gateway *gateway)
     limit.rlim_cur = limit.rlim_max;
     (void)setrlimit(RLIMIT_NOFILE, &limit);
     log_message(gateway->log_port, LOG_WARN, "limit",
-                "only %llu file descriptors are allowed, %llu are needed for limits.connections: "
-                "raise RLIMIT_NOFILE (ulimit -n)",
+                "only %llu file descriptors are allowed, %llu are needed for limits.connections "
+                "and deliver.connections: raise RLIMIT_NOFILE (ulimit -n)",
                 (unsigned long long)limit.rlim_cur, (unsigned long long)wanted);
 }
 
-/* say_lines logs a text line by line. */
-static void say_lines(struct gateway *gateway, enum log_level level, const char *event, char *text)
+void gateway_say_lines(struct gateway *gateway, enum log_level level, const char *event, char *text)
 {
     char *rest = text;
     char *line;
     while ((line = strsep(&rest, "\n")) != NULL)
         if (*line != '\0')
-            say(gateway, level, event, line);
+            gateway_say(gateway, level, event, line);
 }
 
-/* --- TLS --- */
-
-static void say_certificate(struct gateway *gateway, const struct config_certificate *certificate)
-{
-    char text[512];
-    struct tm time;
-    struct log_line line = log_begin(gateway->log_port, LOG_INFO, "certificate");
-    log_string(&line, "label", certificate->label);
-    log_string(&line, "path", certificate_path(certificate->certificate));
-    (void)certificate_names(certificate->certificate, text, sizeof(text));
-    log_string(&line, "names", text);
-    if (gmtime_r(&(time_t){certificate_expires(certificate->certificate)}, &time) != NULL &&
-        strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &time) > 0)
-        log_string(&line, "expires", text);
-    log_string(&line, "kind", certificate_is_rsa(certificate->certificate) ? "rsa" : "ecdsa");
-    log_end(&line);
-}
-
-static void say_tls_warnings(struct gateway *gateway, const struct config *config)
+static void say_srs_warnings(struct gateway *gateway, const struct config *config)
 {
     char *text = NULL;
     size_t len;
     FILE *out = open_memstream(&text, &len);
     if (out == NULL)
         return;
-    config_tls_warnings(config, time(NULL), out);
+    config_srs_warnings(config, out);
     fclose(out);
-    say_lines(gateway, LOG_WARN, "tls_warning", text);
+    gateway_say_lines(gateway, LOG_WARN, "srs_warning", text);
     free(text);
-}
-
-static void say_tls(struct gateway *gateway, const struct config *config)
-{
-    for (size_t i = 0; i < config->certificate_count; i++)
-        say_certificate(gateway, &config->certificates[i]);
-    say_tls_warnings(gateway, config);
-}
-
-/* contexts_for makes certificates that are missing, and the contexts that all workers will use with
- * `config`, which then refers to them. NULL: why not was said on `errors`. */
-static struct contexts *contexts_for(struct gateway *gateway, struct config *config, FILE *errors)
-{
-    char error[1024];
-    struct ticket_secret secret = gateway->ticket_secret;
-    secret.epoch_s = config->ticket_lifetime_s;
-    if (!config_certificates_make(config, gateway->path, errors))
-        return NULL;
-    struct contexts_options options = {
-        .config = config,
-        .running = gateway->initial,
-        .present = gateway->contexts,
-        .tickets = config->ticket_path != NULL ? &config->ticket_secret : &secret,
-        .worker_count = (uint32_t)gateway->hand_count,
-        .offload = gateway->helpers != NULL,
-    };
-    struct contexts *contexts = contexts_new(&options, error, sizeof(error));
-    explicit_bzero(&secret, sizeof(secret));
-    if (contexts == NULL) {
-        fprintf(errors, "TLS: %s\n", error);
-        return NULL;
-    }
-    config->server.listeners = contexts->listeners;
-    config->server.listener_count = contexts->listener_count;
-    return contexts;
-}
-
-/* start_tls comes when the listeners are open: contexts belong to sockets. */
-static bool start_tls(struct gateway *gateway)
-{
-    char *text = NULL;
-    size_t len;
-    const struct config *config = gateway->initial;
-    FILE *errors = open_memstream(&text, &len);
-    if (errors == NULL)
-        return false;
-    ticket_secret_random(&gateway->ticket_secret, config->ticket_lifetime_s);
-    if (config_has_tls(config) && config->tls_helpers > 0) {
-        gateway->helpers = helpers_new(config->tls_helpers);
-        if (gateway->helpers == NULL)
-            fprintf(errors, "helper threads: %s\n", strerror(errno));
-    }
-    if (gateway->helpers != NULL || !config_has_tls(config) || config->tls_helpers == 0)
-        gateway->contexts = contexts_for(gateway, gateway->initial, errors);
-    fclose(errors);
-    say_lines(gateway, LOG_ERROR, "start_failed", text);
-    free(text);
-    if (gateway->contexts == NULL)
-        return false;
-    say_tls(gateway, config);
-    return true;
 }
 
 static bool open_spool(struct gateway *gateway)
@@ -191,18 +81,17 @@ static bool open_spool(struct gateway *gateway)
     options.log = gateway->log;
     options.uuid = gateway->uuid;
     courier.log = gateway->log;
-    courier.routes = gateway->initial->routes;
     gateway->courier = courier_new(&courier);
     if (gateway->courier != NULL)
         gateway->spool =
             spool_open(&options, courier_recovered, gateway->courier, error, sizeof(error));
     if (gateway->spool == NULL) {
-        say(gateway, LOG_ERROR, "start_failed", error);
+        gateway_say(gateway, LOG_ERROR, "start_failed", error);
         return false;
     }
     if (courier_attach(gateway->courier, gateway->spool))
         return true;
-    say(gateway, LOG_ERROR, "start_failed", "the courier can't be made: out of memory");
+    gateway_say(gateway, LOG_ERROR, "start_failed", "the courier can't be made: out of memory");
     return false;
 }
 
@@ -264,6 +153,8 @@ static void set_up_hand(struct gateway *gateway, size_t index)
     hand->setup.staging = hand->staging;
     hand->setup.admission = gateway->admission;
     hand->setup.log = gateway->log;
+    hand->setup.hop = courier_hop(gateway->courier);
+    hand->setup.through_memory = config->through_memory;
     struct worker_options *worker = &hand->setup.worker;
     worker->index = (uint32_t)index;
     worker->cpu = cpu_for_worker(index, gateway->hand_count);
@@ -315,37 +206,68 @@ static void say_started(struct gateway *gateway)
     log_end(&line);
 }
 
+/* start_courier starts what is behind the workers: the spool's threads, then the courier. */
+static bool start_courier(struct gateway *gateway)
+{
+    const char *what = "the spool's writer";
+    uint32_t count;
+    union address_any *addresses = gateway_addresses(gateway->initial, &count);
+    int error = addresses == NULL || !courier_own(gateway->courier, addresses, count) ? -ENOMEM : 0;
+    free(addresses);
+    if (error == 0)
+        error = spool_start(gateway->spool);
+    if (error == 0)
+        error = courier_start(gateway->courier, &what);
+    if (error < 0)
+        log_message(gateway->log_port, LOG_ERROR, "start_failed", "%s: %s", what, strerror(-error));
+    return error == 0;
+}
+
+static bool start_control(struct gateway *gateway)
+{
+    char error[256];
+    struct control_options options = {
+        .path = gateway->initial->control_path,
+        .courier = gateway->courier,
+        .spool = gateway->spool,
+        .routes = gateway->initial->routes,
+        .log = gateway->log,
+    };
+    if (options.path == NULL)
+        return true;
+    gateway->control = control_start(&options, error, sizeof(error));
+    if (gateway->control == NULL)
+        log_message(gateway->log_port, LOG_ERROR, "start_failed", "admin.control: %s", error);
+    return gateway->control != NULL;
+}
+
 static bool start(struct gateway *gateway)
 {
     gateway->hands = calloc(gateway->initial->worker_count, sizeof(*gateway->hands));
     gateway->hand_count = gateway->hands == NULL ? 0 : gateway->initial->worker_count;
     gateway->admission = admission_new(gateway->initial->server.connections_max);
     if (gateway->hands == NULL || gateway->admission == NULL) {
-        say(gateway, LOG_ERROR, "start_failed", "out of memory");
+        gateway_say(gateway, LOG_ERROR, "start_failed", "out of memory");
         return false;
     }
-    if (!open_spool(gateway) || !open_listeners(gateway) || !start_tls(gateway))
+    if (!open_spool(gateway) || !open_listeners(gateway) || !gateway_tls_start(gateway))
         return false;
     for (size_t i = 0; i < gateway->hand_count; i++) {
         struct hand *hand = &gateway->hands[i];
         hand->staging = spool_port(gateway->spool, wake_worker, &hand->worker);
         if (hand->staging == NULL) {
-            say(gateway, LOG_ERROR, "start_failed", "no memory for the staging rings");
+            gateway_say(gateway, LOG_ERROR, "start_failed", "no memory for the staging rings");
             return false;
         }
     }
-    int error = spool_start(gateway->spool);
-    if (error == 0)
-        error = courier_start(gateway->courier);
-    if (error < 0) {
-        say(gateway, LOG_ERROR, "start_failed", strerror(-error));
+    if (!start_courier(gateway) || !start_control(gateway))
         return false;
-    }
     for (size_t i = 0; i < gateway->hand_count; i++) {
         set_up_hand(gateway, i);
         if (!start_hand(gateway, &gateway->hands[i]))
             return false;
     }
+    say_srs_warnings(gateway, gateway->initial);
     say_started(gateway);
     return true;
 }
@@ -372,7 +294,9 @@ static void adopt(struct gateway *gateway, struct config *loaded, struct context
     for (size_t i = 0; i < gateway->hand_count; i++)
         server_configure(&gateway->hands[i].server, &loaded->server);
     bool all = wait_configured(gateway, &loaded->server);
-    courier_configure(gateway->courier, loaded->routes);
+    courier_configure(gateway->courier, &loaded->courier.rules);
+    if (gateway->control != NULL)
+        control_configure(gateway->control, loaded->routes);
     gateway->current = loaded;
     gateway->contexts = contexts;
     /* Nobody looks at the old any more; else they stay, which only costs memory. */
@@ -392,19 +316,20 @@ static void reload(struct gateway *gateway)
         return;
     struct config *loaded = config_load(gateway->path, errors);
     if (loaded != NULL)
-        contexts = contexts_for(gateway, loaded, errors);
+        contexts = gateway_tls_contexts(gateway, loaded, errors);
     if (contexts != NULL)
         (void)config_restart_needed(gateway->initial, loaded, errors);
     fclose(errors);
     if (contexts == NULL) {
-        say_lines(gateway, LOG_ERROR, "reload_failed", text);
-        say(gateway, LOG_ERROR, "reload_failed", "the old configuration stays in force");
+        gateway_say_lines(gateway, LOG_ERROR, "reload_failed", text);
+        gateway_say(gateway, LOG_ERROR, "reload_failed", "the old configuration stays in force");
         config_free(loaded);
     } else {
-        say_lines(gateway, LOG_WARN, "reload_needs_restart", text);
-        say_tls(gateway, loaded);
+        gateway_say_lines(gateway, LOG_WARN, "reload_needs_restart", text);
+        gateway_tls_say(gateway, loaded);
+        say_srs_warnings(gateway, loaded);
         adopt(gateway, loaded, contexts);
-        say(gateway, LOG_INFO, "reloaded", gateway->path);
+        gateway_say(gateway, LOG_INFO, "reloaded", gateway->path);
     }
     free(text);
 }
@@ -444,18 +369,18 @@ static bool serve(struct gateway *gateway, const sigset_t *set)
         struct timespec second = {1, 0};
         int signal_number = sigtimedwait(set, NULL, &second);
         if (signal_number == SIGTERM || signal_number == SIGINT) {
-            say(gateway, LOG_INFO, "drain", strsignal(signal_number));
+            gateway_say(gateway, LOG_INFO, "drain", strsignal(signal_number));
             return true;
         }
         if (signal_number == SIGHUP)
             reload(gateway);
         if (time(NULL) >= look_s) {
             look_s += LOOK_S;
-            say_tls_warnings(gateway, gateway->current);
+            gateway_tls_say_warnings(gateway, gateway->current);
         }
         for (size_t i = 0; i < gateway->hand_count; i++)
             if (atomic_load(&gateway->hands[i].finished)) {
-                say(gateway, LOG_ERROR, "worker_failed", "a worker's ring broke: stopping");
+                gateway_say(gateway, LOG_ERROR, "worker_failed", "a worker's ring broke: stopping");
                 return false;
             }
     }
@@ -482,6 +407,7 @@ static void stop_hands(struct gateway *gateway, const sigset_t *set)
 static void stop(struct gateway *gateway, const sigset_t *set)
 {
     stop_hands(gateway, set);
+    control_stop(gateway->control);
     helpers_free(gateway->helpers);
     contexts_free(gateway->contexts);
     explicit_bzero(&gateway->ticket_secret, sizeof(gateway->ticket_secret));
@@ -526,7 +452,7 @@ int gateway_run(const char *path, struct config *config)
     if (start(&gateway))
         exit_code = serve(&gateway, &set) ? 0 : EX_SOFTWARE;
     stop(&gateway, &set);
-    say(&gateway, LOG_INFO, "stop", exit_code == 0 ? "all is on disk" : "after a failure");
+    gateway_say(&gateway, LOG_INFO, "stop", exit_code == 0 ? "all is on disk" : "after a failure");
     log_free(gateway.log);
     config_free(config);
     return exit_code;

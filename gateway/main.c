@@ -89,6 +89,7 @@ static bool parse_arguments(int count, char **values, struct arguments *argument
 static int check(const char *path, const struct config *config)
 {
     config_tls_warnings(config, time(NULL), stdout);
+    config_srs_warnings(config, stdout);
     printf("%s: all is well: %zu addresses to listen on, %zu certificates, %zu domains, "
            "%zu recipients\n",
            path, config->listener_count, config->certificate_count, config->domain_count,

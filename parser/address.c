@@ -14,6 +14,7 @@ struct reader {
     size_t at;
     bool utf8;     /* octets above 127 were met */
     bool too_long; /* a limit was passed */
+    bool long_local;
 };
 
 static struct reader reader_of(struct bytes in);
@@ -22,6 +23,7 @@ static bool mailbox(struct reader *reader, struct address *out);
 static bool source_route(struct reader *reader);
 static bool domain_or_literal(struct reader *reader, struct address *out);
 static enum address_result judge(const struct reader *reader, bool matches, bool allow_utf8);
+static bool is_found(enum address_result result);
 
 enum address_result address_mailbox(struct bytes in, bool allow_utf8, struct address *out)
 {
@@ -29,7 +31,7 @@ enum address_result address_mailbox(struct bytes in, bool allow_utf8, struct add
     struct address found = {0};
     bool matches = mailbox(&reader, &found) && reader.at == reader.len;
     enum address_result result = judge(&reader, matches, allow_utf8);
-    *out = result == ADDRESS_OK ? found : (struct address){0};
+    *out = is_found(result) ? found : (struct address){0};
     return result;
 }
 
@@ -41,8 +43,8 @@ enum address_result address_path(struct bytes in, bool allow_utf8, struct addres
     bool matches = take(&reader, '<') && source_route(&reader) && mailbox(&reader, &found) &&
                    take(&reader, '>');
     enum address_result result = judge(&reader, matches, allow_utf8);
-    *out = result == ADDRESS_OK ? found : (struct address){0};
-    *used = result == ADDRESS_OK ? reader.at : 0;
+    *out = is_found(result) ? found : (struct address){0};
+    *used = is_found(result) ? reader.at : 0;
     return result;
 }
 
@@ -108,7 +110,14 @@ static enum address_result judge(const struct reader *reader, bool matches, bool
         return ADDRESS_BAD;
     if (reader->too_long)
         return ADDRESS_TOO_LONG;
-    return reader->utf8 && !allow_utf8 ? ADDRESS_UTF8 : ADDRESS_OK;
+    if (reader->utf8 && !allow_utf8)
+        return reader->long_local ? ADDRESS_TOO_LONG : ADDRESS_UTF8;
+    return reader->long_local ? ADDRESS_LONG_LOCAL : ADDRESS_OK;
+}
+
+static bool is_found(enum address_result result)
+{
+    return result == ADDRESS_OK || result == ADDRESS_LONG_LOCAL;
 }
 
 static bool is_next(const struct reader *reader, uint8_t wanted)
@@ -313,6 +322,7 @@ static bool mailbox(struct reader *reader, struct address *out)
     out->text = bytes_make(reader->data + start, reader->at - start);
     if (out->local.len > ADDRESS_LOCAL_LEN_MAX || out->text.len > ADDRESS_LEN_MAX)
         reader->too_long = true;
+    reader->long_local = out->local.len > ADDRESS_LOCAL_LEN_USUAL;
     out->utf8 = reader->utf8;
     reader->utf8 |= route_utf8;
     return true;

@@ -7,16 +7,18 @@
 #include "parser/bytes.h"
 
 enum address_limits {
-    ADDRESS_LOCAL_LEN_MAX = 64,   /* RFC 5321 4.5.3.1.1 */
+    ADDRESS_LOCAL_LEN_USUAL = 64, /* what all must take (RFC 5321 4.5.3.1.1) */
+    ADDRESS_LOCAL_LEN_MAX = 252,  /* with "@" and one letter a mailbox */
     ADDRESS_DOMAIN_LEN_MAX = 255, /* RFC 5321 4.5.3.1.2 */
     ADDRESS_LEN_MAX = 254, /* mailbox: a path of 256 less its brackets, 4.5.3.1.3, erratum 1690 */
 };
 
 enum address_result {
     ADDRESS_OK = 0,
-    ADDRESS_BAD = 1,      /* does not match the grammar */
-    ADDRESS_TOO_LONG = 2, /* one of the limits */
-    ADDRESS_UTF8 = 3,     /* well formed, but needs SMTPUTF8, which was not asked for */
+    ADDRESS_BAD = 1,        /* does not match the grammar */
+    ADDRESS_TOO_LONG = 2,   /* one of the limits */
+    ADDRESS_UTF8 = 3,       /* well formed, but needs SMTPUTF8, which was not asked for */
+    ADDRESS_LONG_LOCAL = 4, /* good, but for a local part of 65 to ADDRESS_LOCAL_LEN_MAX octets */
 };
 
 enum address_domain_kind {
@@ -36,9 +38,11 @@ struct address {
     bool utf8;           /* `text` has octets above 127: needs SMTPUTF8 (RFC 6531) */
 };
 
-/* All functions below set *out in every case: to the zero value unless they return ADDRESS_OK. What
- * does not match the grammar is ADDRESS_BAD, whatever its length; what is too long is
- * ADDRESS_TOO_LONG, in UTF-8 or not. */
+/* All functions below set *out in every case: to the zero value unless they return ADDRESS_OK or
+ * ADDRESS_LONG_LOCAL. What does not match the grammar is ADDRESS_BAD, whatever its length; what is
+ * too long is ADDRESS_TOO_LONG, in UTF-8 or not. ADDRESS_LONG_LOCAL is for the caller to take or
+ * not: RFC 5321 4.5.3.1 asks for no limits where there can be none, and many reverse-paths (SRS,
+ * BATV, one for each message of a list) are longer than 64; a mailbox of ours is not. */
 
 /* address_mailbox parses a bare `Local-part "@" ( Domain / address-literal )`, all of `in`. With
  * `allow_utf8`, UTF-8 (well formed, no surrogates, no over-long forms) is taken in both parts. */
@@ -46,7 +50,7 @@ enum address_result address_mailbox(struct bytes in, bool allow_utf8, struct add
     __attribute__((warn_unused_result));
 
 /* address_path parses `"<" [ A-d-l ":" ] Mailbox ">"` from the front of `in` (RFC 5321 4.1.2 Path)
- * and sets *used to its length (0 unless ADDRESS_OK). A source route is checked, then ignored (RFC
+ * and sets *used to its length (0 when *out is zero). A source route is checked, then ignored (RFC
  * 5321 3.3, 4.1.1.3, appendix C). */
 enum address_result address_path(struct bytes in, bool allow_utf8, struct address *out,
                                  size_t *used) __attribute__((warn_unused_result));

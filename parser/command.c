@@ -213,19 +213,24 @@ typedef enum address_result path_parser(struct bytes in, bool allow_utf8, struct
 /* A path as `parse` takes it, or, when it does not begin with a bracket, a mailbox that ends at the
  * next space: senders that forget the brackets are as old as SMTP, and nothing else can be meant.
  */
-static enum address_result take_path(struct bytes in, path_parser *parse, bool utf8,
+static enum address_result take_path(struct bytes in, path_parser *parse, bool utf8, bool lenient,
                                      struct address *out, size_t *used)
 {
-    if (in.data[0] == '<')
-        return parse(in, utf8, out, used);
-    *used = bytes_find(in, ' ');
-    return address_mailbox(bytes_slice(in, 0, *used), utf8, out);
+    enum address_result result;
+    if (in.data[0] == '<') {
+        result = parse(in, utf8, out, used);
+    } else {
+        *used = bytes_find(in, ' ');
+        result = address_mailbox(bytes_slice(in, 0, *used), utf8, out);
+    }
+    return result == ADDRESS_LONG_LOCAL && lenient ? ADDRESS_OK : result;
 }
 
 static enum command_result result_of_address(enum address_result result)
 {
     switch (result) {
     case ADDRESS_OK: return COMMAND_OK;
+    case ADDRESS_LONG_LOCAL:
     case ADDRESS_TOO_LONG: return COMMAND_LONG_ADDRESS;
     case ADDRESS_UTF8: return COMMAND_UTF8_ADDRESS;
     case ADDRESS_BAD: break;
@@ -241,10 +246,13 @@ static enum command_result parse_mail(bool lenient, struct command *out)
     if (!take_keyword(out->argument, BYTES("FROM:"), lenient, &path))
         return COMMAND_SYNTAX;
     size_t used;
-    enum address_result result = take_path(path, address_reverse_path, false, &out->address, &used);
+    enum address_result result =
+        take_path(path, address_reverse_path, false, lenient, &out->address, &used);
     bool needs_utf8 = result == ADDRESS_UTF8;
-    if (needs_utf8)
-        result = take_path(path, address_reverse_path, true, &out->address, &used);
+    bool may_need = result == ADDRESS_TOO_LONG;
+    if (needs_utf8 || may_need)
+        result = take_path(path, address_reverse_path, true, lenient, &out->address, &used);
+    needs_utf8 |= may_need && out->address.utf8;
     if (result != ADDRESS_OK)
         return result_of_address(result);
     enum command_result parameters = command_parameters(bytes_skip(path, used), out);
@@ -261,7 +269,8 @@ static enum command_result parse_rcpt(bool utf8, bool lenient, struct command *o
     if (!take_keyword(out->argument, BYTES("TO:"), lenient, &path))
         return COMMAND_SYNTAX;
     size_t used;
-    enum address_result result = take_path(path, address_forward_path, utf8, &out->address, &used);
+    enum address_result result =
+        take_path(path, address_forward_path, utf8, lenient, &out->address, &used);
     if (result != ADDRESS_OK)
         return result_of_address(result);
     enum command_result parameters = command_parameters(bytes_skip(path, used), out);

@@ -82,12 +82,13 @@ struct command {
  * verb and name are right also when the result is not COMMAND_OK, the rest is then for the log
  * only. Verbs and parameter names in any case (RFC 5321 2.4). White space at the end is ignored
  * (RFC 5321 4.1.1). Only when `lenient`, spaces may follow "FROM:" and "TO:" and the brackets of a
- * path may be missing (many senders do it; RFC 5321 3.3 says not to). UTF-8 in a MAIL address needs
- * the SMTPUTF8 parameter on the same line; in RCPT, VRFY, EXPN it needs `utf8`: the MAIL of this
- * transaction had it (VRFY and EXPN may also say SMTPUTF8 themselves, RFC 6531 3.7.4.2). Commands
- * that take no argument (DATA, RSET, QUIT, STARTTLS) refuse one (501); NOOP, HELP ignore theirs,
- * AUTH is not looked into; VRFY, EXPN want one. HELO, EHLO, LHLO want one without white space and
- * controls, domain or not. VERB_FOREIGN is COMMAND_OK. */
+ * path may be missing (many senders do it; RFC 5321 3.3 says not to), and local parts may be as
+ * long as ADDRESS_LONG_LOCAL says. UTF-8 in a MAIL address needs the SMTPUTF8 parameter on the same
+ * line; in RCPT, VRFY, EXPN it needs `utf8`: the MAIL of this transaction had it (VRFY and EXPN may
+ * also say SMTPUTF8 themselves, RFC 6531 3.7.4.2). Commands that take no argument (DATA, RSET,
+ * QUIT, STARTTLS) refuse one (501); NOOP, HELP ignore theirs, AUTH is not looked into; VRFY, EXPN
+ * want one. HELO, EHLO, LHLO want one without white space and controls, domain or not. VERB_FOREIGN
+ * is COMMAND_OK. */
 enum command_result command_parse(struct bytes line, bool utf8, bool lenient, struct command *out)
     __attribute__((warn_unused_result));
 

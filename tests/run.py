@@ -28,9 +28,9 @@ NEVER_AGAIN = ["test_crash", "test_faults"]  # what is lost once is lost
 FUZZ_SECONDS = int(os.environ.get("SECONDS_PER_FUZZER", "6"))
 
 # Unit tests that start threads also run under ThreadSanitizer.
-TSAN_UNITS = ["admission", "bell", "contexts", "courier", "helpers", "load_crew", "load_series", "log", "offload",
-              "outgoing", "outgoing_secure", "secure", "secure_crowd", "secure_records", "spool", "spool_threads", "staging",
-              "uring", "worker", "writer"]
+TSAN_UNITS = ["admission", "bell", "contexts", "courier", "dns_askers", "helpers", "load_crew", "load_series", "log",
+              "offload", "outgoing", "outgoing_secure", "outgoing_unix", "post", "secure", "secure_crowd",
+              "secure_records", "spool", "spool_threads", "staging", "uring", "worker", "writer"]
 
 # The tree of another BoringSSL, as for make: then what has to do with TLS also runs with that one, under
 # AddressSanitizer. Everything else is tested with Debian's all the same.

@@ -1,7 +1,7 @@
 /* ringmx-vectors: one JSON object a line in, one JSON object a line out, so that a suite in any
- * language can put its test vectors to the pure functions of parser/. docs/vectors.md describes the
- * objects. This file reads lines, finds the function that a line asks for, and moves bytes between
- * JSON and memory. */
+ * language can put its test vectors to the pure functions of parser/ and to SRS. docs/vectors.md
+ * describes the objects. This file reads lines, finds the function that a line asks for, and moves
+ * bytes between JSON and memory. */
 #include "tests/vectors.h"
 
 #include <stdio.h>
@@ -20,11 +20,12 @@ static const struct function {
     json_t *(*answer)(struct request *request);
     const char *options; /* the other members it knows, each between spaces */
 } functions[] = {
-    {"address", vectors_address, " utf8 path "       },
-    {"domain",  vectors_domain,  " utf8 "            },
-    {"command", vectors_command, " utf8 lenient "    },
-    {"header",  vectors_header,  " splits "          },
-    {"scan",    vectors_scan,    " splits kind bdat "},
+    {"address", vectors_address, " utf8 path "                                          },
+    {"domain",  vectors_domain,  " utf8 "                                               },
+    {"command", vectors_command, " utf8 lenient "                                       },
+    {"header",  vectors_header,  " splits "                                             },
+    {"scan",    vectors_scan,    " splits kind bdat "                                   },
+    {"srs",     vectors_srs,     " of secret now reverse max_age hash_length separator "},
 };
 enum { FUNCTION_COUNT = sizeof(functions) / sizeof(functions[0]) };
 
@@ -38,6 +39,9 @@ static const char help[] =
     "  {\"command\": \"MAIL FROM:<>\"}          options: utf8, lenient\n"
     "  {\"header\": \"From: a\\r\\n\\r\\n\"}        options: splits\n"
     "  {\"scan\": \"text\\r\\n.\\r\\n\"}            options: splits, kind, bdat\n"
+    "  {\"srs\": \"user@example.com\"}          options: of, secret, now, reverse, max_age, "
+    "hash_length,\n"
+    "                                       separator\n"
     "Bytes that are not UTF-8 come as \"address_hex\", \"command_hex\" and so on. A member \"id\" "
     "is\n"
     "given back. A line that is no such request is answered with {\"error\": \"...\"}.\n"
@@ -202,7 +206,7 @@ static json_t *answer_request(struct request *request)
     }
     snprintf(request->error, sizeof(request->error),
              "no function: address, domain, command, "
-             "header or scan");
+             "header, scan or srs");
     return NULL;
 }
 

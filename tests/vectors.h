@@ -21,6 +21,7 @@ json_t *vectors_domain(struct request *request);
 json_t *vectors_command(struct request *request);
 json_t *vectors_header(struct request *request);
 json_t *vectors_scan(struct request *request);
+json_t *vectors_srs(struct request *request);
 
 /* vectors_flag returns the boolean member `name`, false when it is absent; sets request->error when
  * it is no boolean. */

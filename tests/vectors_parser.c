@@ -33,8 +33,8 @@ static const char *kind_name(unsigned kind)
 
 static void put_address_result(json_t *answer, enum address_result result)
 {
-    static const char *const names[] = {"ok", "bad", "too-long", "utf8"};
-    static const unsigned codes[] = {250, 501, 501, 553};
+    static const char *const names[] = {"ok", "bad", "too-long", "utf8", "too-long"};
+    static const unsigned codes[] = {250, 501, 501, 553, 501};
     put_flag(answer, "ok", result == ADDRESS_OK);
     put_text(answer, "result", names[result]);
     put_number(answer, "code", codes[result]);

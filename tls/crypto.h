@@ -3,9 +3,11 @@
 #ifndef TLS_CRYPTO_H
 #define TLS_CRYPTO_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#define CRYPTO_SHA1_LEN   20
 #define CRYPTO_SHA256_LEN 32
 
 /* crypto_random fills `out` with `len` bytes that nobody can guess. It cannot fail: BoringSSL
@@ -15,6 +17,11 @@ void crypto_random(void *out, size_t len);
 
 /* crypto_sha256 writes the SHA-256 (FIPS 180-4) of `len` bytes at `data`, which it borrows. */
 void crypto_sha256(const void *data, size_t len, uint8_t out[CRYPTO_SHA256_LEN]);
+
+/* crypto_hmac_sha1 writes HMAC-SHA1 (RFC 2104) of `len` bytes at `data`; it borrows both. Only for
+ * what others have fixed (SRS). False: no memory. */
+bool crypto_hmac_sha1(const void *key, size_t key_len, const void *data, size_t len,
+                      uint8_t out[CRYPTO_SHA1_LEN]) __attribute__((warn_unused_result));
 
 /* crypto_library says which BoringSSL this is, for --version; constant. */
 const char *crypto_library(void);

@@ -2,7 +2,8 @@
 # Brings the servers that Debian does not install beside Postfix to DIR/exim, DIR/opensmtpd and
 # DIR/haraka, links into the cache that tls/boringssl.sh has, too. Packages are unpacked, not
 # installed: nothing of them is configured or started, and no mail server of this machine is
-# touched. Called by make: bench/servers/fetch.sh DIR
+# touched. Called by make: bench/servers/fetch.sh DIR [exim] [opensmtpd] [haraka]
+# (without names all of them).
 #
 # What cannot be had is told and left out; the benchmark does without.
 set -eu
@@ -10,6 +11,8 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1"
 dir=$(cd "$1" && pwd)
+shift
+wanted=" ${*:-exim opensmtpd haraka} "
 log=$dir.log
 cache=${RINGMX_CACHE:-${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/ringmx}/peers
 mkdir -p "$cache" 2>/dev/null && [ -w "$cache" ] || cache=$dir/cache
@@ -89,12 +92,13 @@ haraka() {
 
 : >"$log"
 missing=
-if [ "$(id -u)" = 0 ] && [ -z "$(candidate opensmtpd)" ]; then
+if [ "$(id -u)" = 0 ] && [ -z "$(candidate exim4-base)" ]; then
     apt-get -q update </dev/null >>"$log" 2>&1 || true
 fi
-unpacked exim exim4-base exim4-daemon-light || missing="$missing exim"
-unpacked opensmtpd opensmtpd || missing="$missing opensmtpd"
-haraka || missing="$missing haraka"
+wants() { case "$wanted" in *" $1 "*) ;; *) return 1 ;; esac; }
+if wants exim; then unpacked exim exim4-base exim4-daemon-light || missing="$missing exim"; fi
+if wants opensmtpd; then unpacked opensmtpd opensmtpd || missing="$missing opensmtpd"; fi
+if wants haraka; then haraka || missing="$missing haraka"; fi
 if [ -n "$missing" ]; then
     echo "WARNING: left out, for they could not be had (see $log):$missing" >&2
 fi

@@ -30,12 +30,19 @@ void *arena_copy(struct arena *arena, struct blocks *pool, const void *data, siz
     return out;
 }
 
-void arena_empty(struct arena *arena, struct blocks *pool)
+void arena_rewind(struct arena *arena, struct blocks *pool, const struct arena *mark)
 {
-    while (arena->newest != NULL) {
+    while (arena->newest != mark->newest) { /* as many as were taken since */
         void *block = arena->newest;
+        CHECK(block != NULL);
         memcpy(&arena->newest, block, sizeof(void *));
         blocks_give(pool, block);
     }
-    arena->used = 0;
+    arena->used = mark->used;
+}
+
+void arena_empty(struct arena *arena, struct blocks *pool)
+{
+    const struct arena nothing = {0};
+    arena_rewind(arena, pool, &nothing);
 }

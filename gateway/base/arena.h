@@ -19,6 +19,9 @@ void *arena_take(struct arena *arena, struct blocks *pool, size_t size);
 /* arena_copy returns a copy of `len` octets, or NULL. */
 void *arena_copy(struct arena *arena, struct blocks *pool, const void *data, size_t len);
 
+/* arena_rewind gives back all that was taken since `mark`, a copy of the arena at that time. */
+void arena_rewind(struct arena *arena, struct blocks *pool, const struct arena *mark);
+
 /* arena_empty gives every block back. */
 void arena_empty(struct arena *arena, struct blocks *pool);
 

@@ -1,4 +1,5 @@
-/* A message that is being moved is not delivered meanwhile (attempts_make puts it back). A copy
+/* A message that is being moved is not delivered meanwhile (who takes a consignment of it puts it
+ * back), and one of which a consignment is under way is not moved. A copy
  * that could not be written never arrives; that is known when the writer is done with a record that
  * was staged after the copies, and then with one staged after that: the writer settles a ring
  * before it hands over the arrivals, but is through with one batch before the next. */
@@ -7,7 +8,6 @@
 #include <errno.h>
 
 #include "gateway/base/check.h"
-#include "gateway/base/clock.h"
 
 enum {
     ASK_US = 1000 * 1000,
@@ -16,8 +16,8 @@ enum {
 };
 
 static void look_for_more(struct compaction *compaction, uint64_t now_us);
-static bool wants_move(const struct compaction *compaction, const struct queue_entry *entry);
-static int copy(struct compaction *compaction, const struct queue_entry *entry, uint64_t now_us);
+static bool wants_move(const struct compaction *compaction, const struct queue_message *message);
+static int copy(struct compaction *compaction, const struct queue_message *message);
 static void give_up(struct compaction *compaction);
 
 void compaction_step(struct compaction *compaction, uint64_t settled, uint64_t now_us)
@@ -49,16 +49,16 @@ void compaction_step(struct compaction *compaction, uint64_t settled, uint64_t n
 bool compaction_arrived(struct compaction *compaction, const struct spool_message *message)
 {
     uint32_t i = 0;
-    while (i < compaction->count && compaction->moves[i]->message.message_id != message->message_id)
+    while (i < compaction->count && compaction->moves[i]->spool.message_id != message->message_id)
         i++;
     if (i == compaction->count)
         return false;
-    struct queue_entry *entry = compaction->moves[i];
-    struct spool_message old = entry->message;
+    struct queue_message *waiting = compaction->moves[i];
+    struct spool_message old = waiting->spool;
     CHECK(old.recipient_count == message->recipient_count);
-    entry->message = *message;
-    entry->message.attempts = old.attempts;
-    entry->moving = false;
+    waiting->spool = *message;
+    waiting->spool.attempts = old.attempts;
+    waiting->moving = false;
     compaction->moves[i] = compaction->moves[--compaction->count];
     spool_release(compaction->spool, &old);
     return true;
@@ -81,39 +81,38 @@ static void look_for_more(struct compaction *compaction, uint64_t now_us)
     /* A DONE record about a message must not come between its copy and the arrival of that. */
     ledger_write(compaction->ledger, now_us, true);
     while (compaction->next_slot < end && compaction->count < COMPACTION_MOVES) {
-        struct queue_entry *entry = queue_at(compaction->queue, compaction->next_slot++);
-        if (entry == NULL || !wants_move(compaction, entry))
+        struct queue_message *waiting = queue_at(compaction->queue, compaction->next_slot++);
+        if (waiting == NULL || !wants_move(compaction, waiting))
             continue;
-        int error = copy(compaction, entry, now_us);
+        int error = copy(compaction, waiting);
         if (error == -EAGAIN) {
             compaction->not_before_us = now_us + NO_ROOM_US;
             break;
         }
         if (error != 0) /* damaged: the spool has said so */
             continue;
-        entry->moving = true;
-        compaction->moves[compaction->count++] = entry;
+        waiting->moving = true;
+        compaction->moves[compaction->count++] = waiting;
     }
     if (compaction->next_slot == slots)
         compaction->generation = 0;
 }
 
-static bool wants_move(const struct compaction *compaction, const struct queue_entry *entry)
+static bool wants_move(const struct compaction *compaction, const struct queue_message *message)
 {
-    return (entry->state == QUEUE_WAITING || entry->state == QUEUE_HELD) &&
-           entry->message.first_generation < compaction->generation;
+    if (message->spool.first_generation >= compaction->generation)
+        return false;
+    for (const struct consignment *one = message->consignments; one != NULL; one = one->sibling)
+        if (one->state == CONSIGNMENT_TAKEN)
+            return false;
+    return true;
 }
 
-static int copy(struct compaction *compaction, const struct queue_entry *entry, uint64_t now_us)
+static int copy(struct compaction *compaction, const struct queue_message *message)
 {
-    uint64_t next_s = LEDGER_HELD_S;
-
-    if (entry->state == QUEUE_WAITING) {
-        uint64_t wait_us = entry->due_us > now_us ? entry->due_us - now_us : 0;
-        next_s = (clock_wall_us() + wait_us) / 1000000;
-    }
-    return spool_relocate(compaction->spool, compaction->staging, &entry->message,
-                          queue_finished_map(entry), next_s);
+    return spool_relocate(compaction->spool, compaction->staging, &message->spool,
+                          queue_finished_map(message),
+                          outcome_next_s(compaction->outcome, message));
 }
 
 /* The copies that have not come did not reach the disk. The messages stay where they are. */

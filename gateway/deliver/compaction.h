@@ -6,17 +6,18 @@
 #define GATEWAY_DELIVER_COMPACTION_H
 
 #include "gateway/deliver/ledger.h"
-#include "gateway/deliver/queue.h"
+#include "gateway/deliver/outcome.h"
 
 enum { COMPACTION_MOVES = 32 /* under way at a time */ };
 
-/* Zero but for the first four, which are borrowed, it is at rest. */
+/* Zero but for the first five, which are borrowed, it is at rest. */
 struct compaction {
     struct spool *spool;
     struct staging *staging;
     struct queue *queue;
     struct ledger *ledger;
-    struct queue_entry *moves[COMPACTION_MOVES];
+    const struct outcome *outcome;
+    struct queue_message *moves[COMPACTION_MOVES];
     uint32_t count;
     bool marked_twice;
     uint64_t marker;   /* when this position of the ring is settled, so are the copies */

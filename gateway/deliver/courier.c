@@ -1,69 +1,19 @@
-/* The turn of the courier: settle what the writer has finished, take in what has arrived, deliver
- * what is due, write down the outcomes, sleep. All of it happens in one thread; what others see of
- * it are three atomics and the counters. */
-#include "gateway/deliver/courier.h"
+/* What other threads call: the courier's life, its rules, its counters. */
+#include "gateway/deliver/courier_inside.h"
 
-#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "gateway/base/bell.h"
 #include "gateway/base/check.h"
 #include "gateway/base/clock.h"
-#include "gateway/deliver/attempts.h"
-#include "gateway/deliver/compaction.h"
 
-enum {
-    ARRIVALS = 512,      /* taken over at a time */
-    ARRIVAL_ROUNDS = 16, /* in one turn at most */
-    TURN_US = 1000, /* under load a turn begins this long after the last: many messages share it */
-    SLEEP_US = 1000 * 1000, /* at most; compaction is asked for once a second */
-    STOP_US = 10 * 1000 * 1000,
-    HOSTNAME_SIZE = 256,
-};
-
-struct courier {
-    struct courier_options options;
-    char hostname[HOSTNAME_SIZE];
-    struct log_port *log;
-    struct spool *spool;
-    struct staging *staging;
-    struct queue *queue;
-    struct ledger *ledger;
-    struct attempts *attempts;
-    struct compaction compaction;
-    pthread_t thread;
-    bool running;
-
-    /* The thread's own. */
-    const struct routes *routes;
-    bool discard_only; /* every table of routes since the start had nothing else */
-    uint64_t settled;  /* of the port, as last seen */
-    struct spool_message arrivals[ARRIVALS];
-
-    /* Between threads. */
-    struct bell bell;       /* rung by the writer and by those who want something */
-    struct bell configured; /* rung by the courier */
-    _Atomic(const struct routes *) routes_next;
-    atomic_bool stop;
-    struct {
-        _Atomic uint64_t queued, held, delivered, deferred, expired, open;
-    } counters;
-};
-
-static void ring(void *courier);
-static void *run(void *courier);
-static bool turn(struct courier *courier, uint64_t now_us);
-static void take_routes(struct courier *courier, uint64_t now_us);
-static bool take_arrivals(struct courier *courier, uint64_t now_us);
-static void publish_counters(struct courier *courier);
-static void nap(uint64_t us);
-static void sleep_until_needed(struct courier *courier);
-static void wait_for_bell(struct courier *courier, uint64_t timeout_us);
-static void write_all(struct courier *courier);
+static void wake(void *courier);
+static void arrived(void *courier);
+static void hear(void *courier, struct hop_question *question);
+static void publish(struct courier *courier);
 
 struct courier *courier_new(const struct courier_options *options)
 {
@@ -71,31 +21,50 @@ struct courier *courier_new(const struct courier_options *options)
     if (courier == NULL)
         return NULL;
     courier->options = *options;
-    size_t len = strnlen(options->hostname, HOSTNAME_SIZE - 1);
+    size_t len = strnlen(options->hostname, COURIER_HOSTNAME_SIZE - 1);
     memcpy(courier->hostname, options->hostname, len);
     courier->options.hostname = courier->hostname;
-    courier->routes = options->routes;
-    courier->discard_only = routes_discard_only(options->routes);
+    courier->rules = options->rules;
+    courier->discard_only = routes_discard_only(options->rules.routes);
     courier->log = log_port_new(options->log, "courier");
-    uint64_t retry_min_s = options->retry_min_s > 0 ? options->retry_min_s : 1;
-    uint64_t retry_max_s = options->retry_max_s > retry_min_s ? options->retry_max_s : retry_min_s;
+    courier->hop = (struct hop){hear, courier};
+    courier->random = clock_wall_us() | 1;
+    courier->reasons = reasons_new();
     courier->queue = queue_new(&(struct queue_options){
-        .retry_min_us = retry_min_s * 1000000,
-        .retry_max_us = retry_max_s * 1000000,
-        .seed = clock_wall_us(),
+        .schedule_s = courier->options.schedule_s,
+        .schedule_count = options->schedule_count,
+        .seed = courier->random,
     });
-    if (courier->queue == NULL || courier->log == NULL) {
+    if (options->ca != NULL)
+        courier->ca = strdup(options->ca);
+    courier->options.ca = courier->ca;
+    if (courier->queue == NULL || courier->log == NULL || courier->reasons == NULL ||
+        (options->ca != NULL && courier->ca == NULL)) {
         courier_free(courier);
         return NULL;
     }
+    courier->operator_reason = reasons_note(courier->reasons, "held by the operator");
     return courier;
+}
+
+/* What recovery says about the time of the next attempt, as a time of ours. A clock that was wrong
+ * can't put a message off beyond the schedule. */
+static uint64_t due_after(const struct courier *courier, uint64_t next_s, uint64_t now_us)
+{
+    uint64_t now_s = clock_wall_us() / 1000000;
+    uint64_t longest_us = queue_delay_longest_us(courier->queue);
+
+    if (next_s == LEDGER_HELD_S || next_s <= now_s)
+        return now_us;
+    return next_s - now_s < longest_us / 1000000 ? now_us + (next_s - now_s) * 1000000
+                                                 : now_us + longest_us;
 }
 
 void courier_recovered(void *user, const struct spool_recovered *recovered)
 {
     struct courier *courier = user;
     uint64_t now_us = clock_monotonic_us(), now_s = clock_wall_us() / 1000000;
-    uint64_t due_us = now_us;
+    const struct spool_message *found = recovered->message;
 
     CHECK(!courier->running);
     if (!queue_reserve(courier->queue, 1)) {
@@ -103,107 +72,212 @@ void courier_recovered(void *user, const struct spool_recovered *recovered)
                     "no memory to queue a message; it stays in the spool until the next start");
         return;
     }
-    /* What was on hold gets one attempt at each start. A clock that was wrong cannot put a message
-     * off beyond the schedule. */
-    if (recovered->next_attempt_s != LEDGER_HELD_S && recovered->next_attempt_s > now_s) {
-        uint64_t wait_us = courier->options.retry_max_s * 1250000ull;
-        if (recovered->next_attempt_s - now_s < wait_us / 1000000)
-            wait_us = (recovered->next_attempt_s - now_s) * 1000000;
-        due_us = now_us + wait_us;
-    }
-    struct queue_entry *entry = queue_add(courier->queue, recovered->message, now_us, due_us);
-    entry->unseen = true;
-    for (uint32_t i = 0; recovered->done != NULL && i < entry->message.recipient_count; i++)
+    struct queue_message *message = queue_add(
+        courier->queue, found, now_us, due_after(courier, recovered->next_attempt_s, now_us));
+    message->unseen = true;
+    message->warned = now_s >= found->arrival_s + courier->rules.warn_after_s;
+    for (uint32_t i = 0; recovered->done != NULL && i < found->recipient_count; i++)
         if ((recovered->done[i / 8] >> i % 8 & 1) != 0)
-            queue_finish(entry, i);
+            queue_finish(message, i);
+    if (recovered->next_attempt_s != LEDGER_HELD_S)
+        return;
+    struct consignment *consignment = message->consignments;
+    consignment_grab(courier->queue, consignment);
+    consignment->reason =
+        reasons_note(courier->reasons, reasons_text(courier->reasons, courier->operator_reason));
+    consignment_hold(courier->queue, consignment);
 }
 
 bool courier_attach(struct courier *courier, struct spool *spool)
 {
     CHECK(courier->spool == NULL);
     courier->spool = spool;
-    courier->staging = spool_port(spool, ring, courier);
+    courier->staging = spool_port(spool, wake, courier);
     if (courier->staging == NULL)
         return false;
     courier->ledger = ledger_new(spool, courier->staging);
-    courier->attempts = attempts_new(&(struct attempts_options){
-        .spool = spool,
-        .queue = courier->queue,
-        .ledger = courier->ledger,
+    courier->consigns = consigns_new(spool);
+    if (courier->ledger == NULL || courier->consigns == NULL)
+        return false;
+    courier->notify = notify_new(&(struct notify_options){.spool = spool,
+                                                          .staging = courier->staging,
+                                                          .ledger = courier->ledger,
+                                                          .log = courier->log,
+                                                          .hostname = courier->hostname});
+    courier->outcome = outcome_new(&(struct outcome_options){
+        .worker = &courier->worker,
         .log = courier->log,
-        .hostname = courier->hostname,
-        .lifetime_s = courier->options.lifetime_s,
+        .queue = courier->queue,
+        .reasons = courier->reasons,
+        .operator_reason = courier->operator_reason,
+        .ledger = courier->ledger,
+        .notify = courier->notify,
+        .consigns = courier->consigns,
+        .rules = &courier->rules,
     });
     courier->compaction = (struct compaction){.spool = spool,
                                               .staging = courier->staging,
                                               .queue = courier->queue,
-                                              .ledger = courier->ledger};
-    spool_on_arrival(spool, ring, courier);
-    return courier->ledger != NULL && courier->attempts != NULL;
+                                              .ledger = courier->ledger,
+                                              .outcome = courier->outcome};
+    spool_on_arrival(spool, arrived, courier);
+    return courier->notify != NULL && courier->outcome != NULL;
 }
 
-int courier_start(struct courier *courier)
+bool courier_own(struct courier *courier, const union address_any *ours, uint32_t count)
 {
-    pthread_attr_t attributes;
-    cpu_set_t cpus;
+    CHECK(!courier->running);
+    free(courier->ours);
+    courier->our_count = 0;
+    courier->ours = calloc(count == 0 ? 1 : count, sizeof *ours);
+    if (courier->ours == NULL)
+        return false;
+    if (count > 0)
+        memcpy(courier->ours, ours, count * sizeof *ours);
+    courier->our_count = count;
+    return true;
+}
+
+int courier_start(struct courier *courier, const char **what)
+{
     sigset_t all, before;
 
     CHECK(courier->spool != NULL && !courier->running);
-    publish_counters(courier);
-    int error = pthread_attr_init(&attributes);
-    if (error != 0)
-        return -error;
-    if (courier->options.cpu >= 0) {
-        CPU_ZERO(&cpus);
-        CPU_SET((size_t)courier->options.cpu, &cpus);
-        error = pthread_attr_setaffinity_np(&attributes, sizeof cpus, &cpus);
-    }
+    publish(courier);
     /* Signals are for the main thread. With SIGXFSZ blocked a file that grows too large is an error
      * of that file. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    if (error == 0)
-        error = pthread_create(&courier->thread, &attributes, run, courier);
+    *what = "thread";
+    int error = pthread_create(&courier->thread, NULL, courier_run, courier);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
-    courier->running = error == 0;
-    return -error;
+    if (error != 0)
+        return -error;
+    while (!bell_wait(&courier->started, UINT64_MAX))
+        continue;
+    *what = courier->start_what;
+    if (courier->start_error != 0)
+        pthread_join(courier->thread, NULL);
+    courier->running = courier->start_error == 0;
+    return courier->start_error;
 }
 
-void courier_configure(struct courier *courier, const struct routes *routes)
+/* --- errands --- */
+
+static void errand_arrived(struct post *post, struct worker *worker)
 {
+    struct errand *errand = (struct errand *)(void *)post;
+    struct courier *courier = worker->options.user;
+    errand->run(courier, errand);
+}
+
+bool courier_errand(struct courier *courier, struct errand *errand)
+{
+    atomic_fetch_add(&courier->errands, 1);
+    bool open = !atomic_load(&courier->stopping);
+    if (open) {
+        errand->post.arrived = errand_arrived;
+        post_send(&courier->worker, &errand->post);
+        while (!bell_wait(&errand->done, UINT64_MAX))
+            continue;
+    }
+    atomic_fetch_sub(&courier->errands, 1);
+    return open;
+}
+
+struct configuring {
+    struct errand errand; /* first */
+    const struct courier_rules *rules;
+};
+
+static void run_configuring(struct courier *courier, struct errand *errand)
+{
+    const struct configuring *configuring = (const struct configuring *)(const void *)errand;
+    courier_use_rules(courier, configuring->rules, errand);
+}
+
+void courier_configure(struct courier *courier, const struct courier_rules *rules)
+{
+    struct configuring configuring = {.errand = {.run = run_configuring}, .rules = rules};
     if (!courier->running) {
-        courier->routes = routes;
-        courier->discard_only = courier->discard_only && routes_discard_only(routes);
+        courier->rules = *rules;
+        courier->discard_only = courier->discard_only && routes_discard_only(rules->routes);
         return;
     }
-    atomic_store(&courier->routes_next, routes);
-    bell_ring(&courier->bell);
-    while (atomic_load(&courier->routes_next) != NULL)
-        bell_wait(&courier->configured, UINT64_MAX);
+    (void)courier_errand(courier, &configuring.errand);
 }
 
 void courier_stop(struct courier *courier)
 {
+    struct errand errand = {.run = courier_begin_stop};
+
     if (!courier->running)
         return;
-    atomic_store(&courier->stop, true);
-    bell_ring(&courier->bell);
+    atomic_store(&courier->stopping, true);
+    while (atomic_load(&courier->errands) > 0)
+        usleep(1000);
+    errand.post.arrived = errand_arrived;
+    post_send(&courier->worker, &errand.post);
     pthread_join(courier->thread, NULL);
     courier->running = false;
-    /* The writer may still ring; the courier must live until the spool has stopped, too. */
+    /* The writer may still wake us; the courier must live until the spool has stopped, too. */
 }
 
 void courier_free(struct courier *courier)
 {
-    if (courier == NULL)
+    if (courier == NULL || courier->broken)
         return;
     CHECK(!courier->running);
-    attempts_free(courier->attempts);
+    notify_free(courier->notify);
+    outcome_free(courier->outcome);
+    consigns_free(courier->consigns);
     ledger_free(courier->ledger);
     queue_free(courier->queue);
+    reasons_free(courier->reasons);
+    free(courier->ours);
+    free(courier->ca);
     free(courier);
 }
+
+/* --- from the writer, and from workers that receive --- */
+
+static void wake(void *user)
+{
+    struct courier *courier = user;
+    worker_wake(&courier->worker);
+}
+
+static void arrived(void *user)
+{
+    struct courier *courier = user;
+    atomic_store(&courier->arrived, true);
+    if (atomic_load(&courier->asleep))
+        worker_wake(&courier->worker);
+}
+
+static void question_arrived(struct post *post, struct worker *worker)
+{
+    struct hop_question *question = (struct hop_question *)(void *)post;
+    struct courier *courier = worker->options.user;
+    if (question->ask == HOP_CALLAHEAD)
+        callaheads_ask(courier->callaheads, question, worker->now_us);
+    else
+        passages_ask(courier->passages, question, worker->now_us);
+}
+
+static void hear(void *user, struct hop_question *question)
+{
+    struct courier *courier = user;
+    question->post.arrived = question_arrived;
+    post_send(&courier->worker, &question->post);
+}
+
+const struct hop *courier_hop(struct courier *courier)
+{
+    return &courier->hop;
+}
+
+/* --- counters --- */
 
 void courier_snapshot(const struct courier *courier, struct courier_snapshot *out)
 {
@@ -211,148 +285,15 @@ void courier_snapshot(const struct courier *courier, struct courier_snapshot *ou
     out->held = atomic_load_explicit(&courier->counters.held, memory_order_relaxed);
     out->delivered = atomic_load_explicit(&courier->counters.delivered, memory_order_relaxed);
     out->deferred = atomic_load_explicit(&courier->counters.deferred, memory_order_relaxed);
-    out->expired = atomic_load_explicit(&courier->counters.expired, memory_order_relaxed);
+    out->refused = atomic_load_explicit(&courier->counters.refused, memory_order_relaxed);
+    out->bounces = atomic_load_explicit(&courier->counters.bounces, memory_order_relaxed);
+    out->connections = atomic_load_explicit(&courier->counters.connections, memory_order_relaxed);
     out->duplicates_possible = atomic_load_explicit(&courier->counters.open, memory_order_relaxed);
 }
 
-static void ring(void *user)
+/* Before the thread runs. */
+static void publish(struct courier *courier)
 {
-    struct courier *courier = user;
-    bell_ring(&courier->bell);
-}
-
-static void *run(void *user)
-{
-    struct courier *courier = user;
-
-    pthread_setname_np(pthread_self(), "courier");
-    while (!atomic_load(&courier->stop)) {
-        uint64_t start_us = clock_monotonic_us();
-        bool more = turn(courier, start_us);
-        publish_counters(courier);
-        if (more)
-            continue;
-        uint64_t passed_us = clock_monotonic_us() - start_us;
-        if (passed_us < TURN_US)
-            nap(TURN_US - passed_us);
-        sleep_until_needed(courier);
-    }
-    write_all(courier);
-    publish_counters(courier);
-    return NULL;
-}
-
-/* One turn; true when there is more to do at once. */
-static bool turn(struct courier *courier, uint64_t now_us)
-{
-    take_routes(courier, now_us);
-    courier->settled = staging_settled(courier->staging);
-    ledger_settle(courier->ledger, now_us);
-    bool all_arrived = take_arrivals(courier, now_us);
-    uint32_t taken =
-        attempts_make(courier->attempts, courier->routes, courier->discard_only, now_us);
-    if (all_arrived)
-        compaction_step(&courier->compaction, courier->settled, now_us);
-    now_us = clock_monotonic_us();
-    ledger_write(courier->ledger, now_us, false);
-    /* Due, but none taken: the ledger is full, and the writer will wake us. */
-    return !all_arrived || (taken > 0 && queue_next_us(courier->queue) <= now_us) ||
-           compaction_busy(&courier->compaction);
-}
-
-static void take_routes(struct courier *courier, uint64_t now_us)
-{
-    const struct routes *next = atomic_load(&courier->routes_next);
-    if (next == NULL)
-        return;
-    courier->routes = next;
-    courier->discard_only = courier->discard_only && routes_discard_only(next);
-    queue_flush(courier->queue, now_us);
-    atomic_store(&courier->routes_next, NULL);
-    bell_ring(&courier->configured);
-}
-
-/* Queues what has become durable; false when there may be more. */
-static bool take_arrivals(struct courier *courier, uint64_t now_us)
-{
-    for (int round = 0; round < ARRIVAL_ROUNDS; round++) {
-        if (!queue_reserve(courier->queue, ARRIVALS))
-            return true; /* no memory: they stay where they are until the next turn */
-        size_t count = spool_arrivals(courier->spool, courier->arrivals, ARRIVALS);
-        for (size_t i = 0; i < count; i++) {
-            const struct spool_message *message = &courier->arrivals[i];
-            if (courier->compaction.count == 0 ||
-                !compaction_arrived(&courier->compaction, message))
-                queue_add(courier->queue, message, now_us, now_us);
-        }
-        if (count < ARRIVALS)
-            return true;
-    }
-    return false;
-}
-
-static void publish_counters(struct courier *courier)
-{
-    struct attempts_counts counts = attempts_counts(courier->attempts);
-    size_t queued = queue_count(courier->queue), held = queue_held(courier->queue);
-    size_t open = ledger_open(courier->ledger);
-
-    atomic_store_explicit(&courier->counters.queued, queued, memory_order_relaxed);
-    atomic_store_explicit(&courier->counters.held, held, memory_order_relaxed);
-    atomic_store_explicit(&courier->counters.delivered, counts.delivered, memory_order_relaxed);
-    atomic_store_explicit(&courier->counters.deferred, counts.deferred, memory_order_relaxed);
-    atomic_store_explicit(&courier->counters.expired, counts.expired, memory_order_relaxed);
-    atomic_store_explicit(&courier->counters.open, open, memory_order_relaxed);
-}
-
-static void nap(uint64_t us)
-{
-    struct timespec time = {.tv_nsec = (long)us * 1000};
-    CHECK(us <= TURN_US);
-    (void)nanosleep(&time, NULL);
-}
-
-static void sleep_until_needed(struct courier *courier)
-{
-    uint64_t now_us = clock_monotonic_us();
-    uint64_t wake_us = now_us + SLEEP_US;
-    uint64_t due_us = queue_next_us(courier->queue);
-    uint64_t write_us = ledger_next_us(courier->ledger, false);
-
-    if (due_us < wake_us)
-        wake_us = due_us > now_us ? due_us : now_us + TURN_US;
-    if (write_us < wake_us)
-        wake_us = write_us;
-    if (wake_us > now_us)
-        wait_for_bell(courier, wake_us - now_us);
-}
-
-/* Sleeps until the bell rings, for something that arrived or that the writer has settled since the
- * last look. */
-static void wait_for_bell(struct courier *courier, uint64_t timeout_us)
-{
-    staging_set_sleeping(courier->staging, true);
-    if (staging_settled(courier->staging) == courier->settled)
-        bell_wait(&courier->bell, timeout_us);
-    staging_set_sleeping(courier->staging, false);
-}
-
-/* Before the end: every outcome must be on disk. A spool that cannot write is given a while. */
-static void write_all(struct courier *courier)
-{
-    uint64_t now_us = clock_monotonic_us();
-    uint64_t end_us = now_us + STOP_US;
-
-    while (ledger_open(courier->ledger) > 0 && now_us < end_us) {
-        courier->settled = staging_settled(courier->staging);
-        ledger_settle(courier->ledger, now_us);
-        ledger_write(courier->ledger, now_us, true);
-        if (ledger_open(courier->ledger) > 0)
-            wait_for_bell(courier, 100 * TURN_US);
-        now_us = clock_monotonic_us();
-    }
-    if (ledger_open(courier->ledger) > 0)
-        log_message(courier->log, LOG_ERROR, "courier.stop",
-                    "%zu outcomes could not be written; those messages will be delivered again",
-                    ledger_open(courier->ledger));
+    atomic_store(&courier->counters.queued, queue_count(courier->queue));
+    atomic_store(&courier->counters.held, queue_held(courier->queue));
 }

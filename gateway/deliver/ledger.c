@@ -12,6 +12,7 @@ enum {
     RECORD_DONES = 4096, /* outcomes in one: 96 KiB */
     RETRY_US = 1000 * 1000,
     FULL_RING_US = 10 * 1000, /* look again after this, if nothing wakes us before */
+    OWN_RECORDS = 64,         /* of RECORDS, what followers leave to the ledger */
 };
 
 struct item {
@@ -22,9 +23,12 @@ struct item {
     bool finished;
 };
 
+/* A record that the writer has: of `count` outcomes, or another's (`settled` is set). */
 struct sent {
     uint64_t position;
     uint32_t count;
+    void (*settled)(void *user, enum staging_outcome outcome);
+    void *user;
 };
 
 struct ledger {
@@ -106,6 +110,10 @@ bool ledger_settle(struct ledger *ledger, uint64_t now_us)
         enum staging_outcome outcome = staging_outcome(ledger->staging, sent->position);
         CHECK(outcome != STAGING_WAITING);
         ledger->sent_head++;
+        if (sent->settled != NULL) {
+            sent->settled(sent->user, outcome);
+            continue;
+        }
         if (outcome != STAGING_DURABLE) {
             ledger->failed++;
             ledger->not_before_us = now_us + RETRY_US;
@@ -144,6 +152,19 @@ uint64_t ledger_marker(struct ledger *ledger)
         return 0;
     staging_publish(ledger->staging, false);
     return ledger->sent[(ledger->sent_tail - 1) % RECORDS].position;
+}
+
+bool ledger_can_follow(const struct ledger *ledger)
+{
+    return ledger->sent_tail - ledger->sent_head < RECORDS - OWN_RECORDS;
+}
+
+void ledger_follow(struct ledger *ledger, uint64_t position,
+                   void (*settled)(void *user, enum staging_outcome outcome), void *user)
+{
+    CHECK(ledger->sent_tail - ledger->sent_head < RECORDS);
+    ledger->sent[ledger->sent_tail++ % RECORDS] =
+        (struct sent){.position = position, .settled = settled, .user = user};
 }
 
 uint64_t ledger_next_us(const struct ledger *ledger, bool all)
@@ -191,7 +212,8 @@ static bool write_record(struct ledger *ledger, uint32_t count)
         memcpy(payload + i * sizeof done, &done, sizeof done);
     }
     uint64_t position = staging_append(ledger->staging, RECORD_DONE, 0, 0, len);
-    ledger->sent[ledger->sent_tail++ % RECORDS] = (struct sent){position, count};
+    ledger->sent[ledger->sent_tail++ % RECORDS] =
+        (struct sent){.position = position, .count = count};
     return true;
 }
 

@@ -51,6 +51,14 @@ void ledger_write(struct ledger *ledger, uint64_t now_us, bool all);
  * before now; it makes a record if need be. 0: there is no room now. */
 uint64_t ledger_marker(struct ledger *ledger);
 
+/* ledger_follow: somebody else has staged a record through the same ring, which ends at `position`,
+ * behind everything that was staged through it before. ledger_settle calls `settled` in its turn,
+ * when the writer is done with it; that may note and finish outcomes, but not follow. Ask
+ * ledger_can_follow before staging. */
+bool ledger_can_follow(const struct ledger *ledger);
+void ledger_follow(struct ledger *ledger, uint64_t position,
+                   void (*settled)(void *user, enum staging_outcome outcome), void *user);
+
 /* ledger_next_us returns when ledger_write has something to do (with or without `all`); UINT64_MAX:
  * never. What waits for the writer wakes by the port. */
 uint64_t ledger_next_us(const struct ledger *ledger, bool all);

@@ -1,9 +1,11 @@
-/* What is due when: every living message of the spool that still has recipients to reach, with its
- * retry schedule. A pure data structure: no I/O, no thread, no clock of its own. Times are
- * microseconds of the caller's monotonic clock.
+/* What is to be delivered when, and where to: every living message of the spool that still has
+ * recipients to reach, and its consignments. A consignment is the part of a message that goes to
+ * one destination; it has its own schedule, so what waits for one destination never delays another.
+ * A pure data structure: no I/O, no thread, no clock of its own. Times are microseconds of the
+ * caller's monotonic clock.
  *
- * Memory: 104 octets a message, plus 16 while it waits for a retry, in chunks that are reused and
- * never moved. */
+ * Memory: at most 256 octets for a message with one destination, all told (static_assert and a
+ * test), in chunks that are reused and never moved. */
 #ifndef GATEWAY_DELIVER_QUEUE_H
 #define GATEWAY_DELIVER_QUEUE_H
 
@@ -12,38 +14,61 @@
 
 #include "gateway/spool/message.h"
 
-enum queue_state {
-    QUEUE_FREE = 0,
-    QUEUE_READY = 1,   /* due since it came, in order of arrival */
-    QUEUE_WAITING = 2, /* due at a time */
-    QUEUE_TAKEN = 3,   /* the caller works on it */
-    QUEUE_HELD = 4,    /* given up; only queue_flush makes it due again */
+struct queue_message;
+
+enum consignment_state {
+    CONSIGNMENT_FREE = 0,
+    CONSIGNMENT_READY = 1,   /* due since it came, in order of arrival */
+    CONSIGNMENT_WAITING = 2, /* due at a time */
+    CONSIGNMENT_TAKEN = 3,   /* the caller works on it */
+    CONSIGNMENT_LINED = 4,   /* stands in the line of its destination */
+    CONSIGNMENT_HELD = 5,    /* by the operator, or for want of a better idea */
 };
 
-/* Owned by the queue; pointers to it stay valid until queue_remove. The caller reads all, and
- * writes `message`, `queued_us` and the last two. */
-struct queue_entry {
-    struct spool_message message; /* `attempts` counts on here */
-    uint64_t due_us;
-    uint64_t queued_us; /* when it came */
+enum { QUEUE_UNSORTED = 0 /* destination 0: its recipients have not been looked at */ };
+
+/* Owned by the queue; valid until consignment_drop. The caller reads all, and writes from
+ * `destination` on. */
+struct consignment {
+    struct queue_message *message;
+    struct consignment *sibling;         /* next of the same message; NULL: the last */
+    struct consignment *sibling_before;  /* private */
+    struct consignment *next, *previous; /* on its list: of the ready, or a line */
+    uint64_t due_us;                     /* WAITING */
+    uint32_t heap_place;                 /* private */
+    uint32_t destination;                /* index of its destination; QUEUE_UNSORTED: not known */
+    uint32_t first;                      /* index of its first recipient in the envelope */
+    uint32_t recipient_count;            /* open ones, when it was sorted; 0: unsorted */
+    uint16_t attempts;                   /* that have failed */
+    uint16_t reason;                     /* why the last one did (deliver/reasons.h); 0: none yet */
+    uint8_t state;                       /* enum consignment_state */
+    bool resort; /* routes have changed: to be sorted again when it comes back */
+};
+
+/* Owned by the queue; valid until its last consignment is dropped. */
+struct queue_message {
+    struct spool_message spool; /* `attempts` is what recovery saw, or the highest since */
     union {
         uint64_t few;   /* a bit for each finished recipient of up to 64 */
         uint64_t *many; /* the same for more; owned; NULL while none is */
     } done;
+    struct consignment *consignments;
     uint32_t open_count; /* recipients not finished */
-    uint32_t index;      /* of this entry */
-    uint32_t next;       /* index + 1 of the next on the same list; 0: the last */
-    uint8_t state;       /* enum queue_state */
+    uint32_t index;      /* of its slot, for queue_at */
+    uint32_t queued_s;   /* monotonic seconds: when it came */
     bool moving;         /* being copied to a younger segment */
-    bool unseen; /* its recipients must be looked at: queued under a table of routes that cannot be
-                    relied on */
+    bool unseen;         /* see deliver/sorter.h: its recipients must be looked at */
+    bool warned;         /* a delayed notification was sent (or is not wanted) */
 };
 
 struct queue_options {
-    uint64_t retry_min_us; /* first retry; doubles up to */
-    uint64_t retry_max_us;
-    uint64_t seed; /* of the jitter */
+    const uint32_t
+        *schedule_s; /* waits after failed attempt 1, 2, ...; copied; the last one repeats */
+    uint32_t schedule_count; /* 1..QUEUE_SCHEDULE_MAX */
+    uint64_t seed;           /* of the jitter */
 };
+
+enum { QUEUE_SCHEDULE_MAX = 32 };
 
 struct queue;
 
@@ -51,53 +76,76 @@ struct queue;
 struct queue *queue_new(const struct queue_options *options);
 void queue_free(struct queue *queue);
 
-/* queue_reserve makes sure that `count` more messages can be added. False: no memory. */
+/* queue_reserve makes sure that `count` more messages, each with a consignment, can be added;
+ * queue_reserve_consignments that `count` more consignments can. False: no memory. */
 bool queue_reserve(struct queue *queue, size_t count) __attribute__((warn_unused_result));
+bool queue_reserve_consignments(struct queue *queue, size_t count)
+    __attribute__((warn_unused_result));
 
-/* queue_add copies a message into reserved room: due now when `due_us` <= `now_us`, else then. */
-struct queue_entry *queue_add(struct queue *queue, const struct spool_message *message,
-                              uint64_t now_us, uint64_t due_us);
+/* queue_add copies a message into reserved room, with one unsorted consignment: READY when `due_us`
+ * <= `now_us`, else WAITING. */
+struct queue_message *queue_add(struct queue *queue, const struct spool_message *message,
+                                uint64_t now_us, uint64_t due_us);
 
-/* queue_take hands out the message that has been due the longest, or NULL. It is the caller's until
- * one of the next four. */
-struct queue_entry *queue_take(struct queue *queue, uint64_t now_us);
+/* queue_take hands out the consignment that has been due the longest (READY or WAITING), or NULL.
+ * It is the caller's (TAKEN) until one of the functions below that take a TAKEN one. */
+struct consignment *queue_take(struct queue *queue, uint64_t now_us);
 
-/* queue_wait puts a taken message back until `due_us`. */
-void queue_wait(struct queue *queue, struct queue_entry *entry, uint64_t due_us);
+/* queue_split adds a TAKEN sibling, into reserved room. */
+struct consignment *queue_split(struct queue *queue, struct consignment *taken);
 
-/* queue_hold keeps a taken message without a time. */
-void queue_hold(struct queue *queue, struct queue_entry *entry);
+/* For a TAKEN one: put it back until `due_us`; keep it without a time; make it READY; forget it
+ * (with its message when it was the last: true then). */
+void consignment_wait(struct queue *queue, struct consignment *taken, uint64_t due_us);
+void consignment_hold(struct queue *queue, struct consignment *taken);
+void consignment_ready(struct queue *queue, struct consignment *taken);
+bool consignment_drop(struct queue *queue, struct consignment *taken);
 
-/* queue_remove forgets a taken message. */
-void queue_remove(struct queue *queue, struct queue_entry *entry);
+/* consignment_grab makes a READY, WAITING or HELD one TAKEN, wherever it stands (ringmxctl). */
+void consignment_grab(struct queue *queue, struct consignment *consignment);
 
-/* queue_delay_us says how long to wait after attempt number `attempts` (from 1) has failed:
- * retry_min doubled with each, at most retry_max, and up to a quarter more by chance, so that what
- * failed together does not come back together. */
+/* A line of consignments: first come, first served. The zero value is empty. line_append puts a
+ * TAKEN one to the end (LINED), line_push to the front; line_take gives the first back TAKEN, or
+ * NULL; line_remove takes one out, TAKEN. */
+struct line {
+    struct consignment *first, *last;
+    uint32_t count;
+};
+void line_append(struct line *line, struct consignment *taken);
+void line_push(struct line *line, struct consignment *taken);
+struct consignment *line_take(struct line *line);
+void line_remove(struct line *line, struct consignment *lined);
+
+/* queue_delay_us says how long to wait after attempt number `attempts` (from 1) has failed: the
+ * schedule, and up to a quarter more by chance, so that what failed together does not come back
+ * together. queue_delay_longest_us: the longest it can say. */
 uint64_t queue_delay_us(struct queue *queue, uint32_t attempts);
+uint64_t queue_delay_longest_us(const struct queue *queue);
 
 /* queue_finish marks a recipient as finished (again: no change). Without memory for the mark it
  * stays open, which means a second delivery, never a lost one. queue_finished asks. */
-void queue_finish(struct queue_entry *entry, uint32_t recipient);
-bool queue_finished(const struct queue_entry *entry, uint32_t recipient);
+void queue_finish(struct queue_message *message, uint32_t recipient);
+bool queue_finished(const struct queue_message *message, uint32_t recipient);
 
 /* queue_finished_map returns all marks as a bitmap (recipient i: octet i / 8, bit i % 8), borrowed,
  * or NULL when there are none. */
-const uint8_t *queue_finished_map(const struct queue_entry *entry);
+const uint8_t *queue_finished_map(const struct queue_message *message);
 
-/* queue_flush makes everything due: what waits and what is held. */
-void queue_flush(struct queue *queue, uint64_t now_us);
+/* queue_flush makes everything that is WAITING due, and with `held` what is HELD, too. */
+void queue_flush(struct queue *queue, uint64_t now_us, bool held);
 
-/* queue_next_us returns when the next message is due: 0 when one is now by arrival, UINT64_MAX when
- * none ever is. */
+/* queue_next_us returns when the next consignment is due: 0 when one is now by arrival, UINT64_MAX
+ * when none ever is (of those READY and WAITING). */
 uint64_t queue_next_us(const struct queue *queue);
 
-/* queue_at walks: the entry in slot `index` < queue_slots, or NULL when that is free. */
-struct queue_entry *queue_at(const struct queue *queue, size_t index);
+/* queue_at walks: the message in slot `index` < queue_slots, or NULL when that is free. queue_find
+ * looks one up by id; slow: it walks. */
+struct queue_message *queue_at(const struct queue *queue, size_t index);
+struct queue_message *queue_find(const struct queue *queue, uint64_t message_id);
 size_t queue_slots(const struct queue *queue);
 
-size_t queue_count(const struct queue *queue); /* all, held ones included */
-size_t queue_held(const struct queue *queue);
+size_t queue_count(const struct queue *queue); /* messages */
+size_t queue_held(const struct queue *queue);  /* consignments on hold */
 size_t queue_memory(
     const struct queue *queue); /* octets allocated, without the marks of many recipients */
 

@@ -47,7 +47,9 @@ struct helpers {
     sem_t posts;           /* one for each job, and one for each helper when it is to end */
     pthread_mutex_t mutex; /* of the queue */
     struct helper_job *first;
-    uint32_t count;                          /* of threads, the others included */
+    uint32_t count;  /* of threads, the others included */
+    uint32_t others; /* relief and reserve: OTHERS or, if not LOW, 0 */
+    enum helpers_priority priority;
     pthread_t threads[HELPERS_MAX + OTHERS]; /* relief and reserve are the first */
 };
 
@@ -55,7 +57,7 @@ static void *relieve(void *argument);
 static void *reserve(void *argument);
 static void *help(void *argument);
 
-struct helpers *helpers_new(uint32_t count)
+struct helpers *helpers_new(uint32_t count, enum helpers_priority priority)
 {
     CHECK(count >= 1 && count <= HELPERS_MAX);
     struct helpers *helpers = calloc(1, sizeof(*helpers));
@@ -63,15 +65,17 @@ struct helpers *helpers_new(uint32_t count)
         return NULL;
     CHECK(sem_init(&helpers->posts, 0, 0) == 0);
     pthread_mutex_init(&helpers->mutex, NULL);
+    helpers->priority = priority;
+    helpers->others = priority == HELPERS_LOW ? OTHERS : 0;
     sigset_t all, before;
     sigfillset(&all); /* signals are for main */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = 0;
-    while (error == 0 && helpers->count < count + OTHERS) {
+    while (error == 0 && helpers->count < count + helpers->others) {
         error = pthread_create(&helpers->threads[helpers->count], NULL,
-                               helpers->count == 0   ? relieve
-                               : helpers->count == 1 ? reserve
-                                                     : help,
+                               helpers->count >= helpers->others ? help
+                               : helpers->count == 0             ? relieve
+                                                                 : reserve,
                                helpers);
         helpers->count += error == 0;
     }
@@ -94,21 +98,29 @@ void helpers_free(struct helpers *helpers)
     bell_ring(&helpers->bell);
     bell_ring(&helpers->backlog);
     for (uint32_t i = 0; i < helpers->count; i++) {
-        if (i >= OTHERS)
+        if (i >= helpers->others)
             CHECK(sem_post(&helpers->posts) == 0);
         else
             pthread_join(helpers->threads[i], NULL);
     }
-    for (uint32_t i = OTHERS; i < helpers->count; i++)
+    for (uint32_t i = helpers->others; i < helpers->count; i++)
         pthread_join(helpers->threads[i], NULL);
     pthread_mutex_destroy(&helpers->mutex);
     sem_destroy(&helpers->posts);
     free(helpers);
 }
 
+static void come_back(struct post *post, struct worker *worker)
+{
+    struct helper_job *job = (struct helper_job *)(void *)post;
+    worker_received(worker);
+    job->done(job);
+}
+
 void helpers_submit(struct helpers *helpers, struct helper_job *job)
 {
-    job->worker->jobs_out++;
+    worker_expect(job->worker);
+    job->post.arrived = come_back;
     uint32_t before = atomic_fetch_add(&helpers->waiting, 1);
     struct helper_job *newest = atomic_load_explicit(&helpers->submitted, memory_order_relaxed);
     do
@@ -162,7 +174,7 @@ static void run(struct helpers *helpers, struct helper_job *job)
 {
     job->run(job);
     atomic_fetch_sub(&helpers->waiting, 1);
-    worker_job_run(job->worker, job);
+    post_send(job->worker, &job->post);
 }
 
 static void *help(void *argument)
@@ -170,7 +182,8 @@ static void *help(void *argument)
     struct helpers *helpers = argument;
     struct sched_param none = {0};
     pthread_setname_np(pthread_self(), "ringmx-helper");
-    (void)sched_setscheduler(0, SCHED_IDLE, &none); /* of this thread; a sandbox may forbid it */
+    if (helpers->priority == HELPERS_LOW) /* of this thread; a sandbox may forbid it */
+        (void)sched_setscheduler(0, SCHED_IDLE, &none);
     for (;;) {
         while (sem_wait(&helpers->posts) != 0)
             CHECK(errno == EINTR);

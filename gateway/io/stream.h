@@ -1,5 +1,6 @@
-/* A TCP connection: receive, ordered send, orderly end. It lives in a slot of its worker, and the
- * owner's own state (a session, say) lies right behind it in the same slot.
+/* A stream connection (TCP, or ours to a unix socket): receive, ordered send, orderly end. It lives
+ * in a slot of its worker, and the owner's own state (a session, say) lies right behind it in the
+ * same slot.
  *
  * A stream ends in named steps: OPEN -> DRAINING (the last octets are on their way) -> LINGERING
  * (our side is shut; the peer's farewell is awaited, so that no reset destroys what it has not read

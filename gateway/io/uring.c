@@ -214,7 +214,15 @@ void uring_poll_multishot(struct uring *ring, uint64_t tag, int descriptor)
     struct io_uring_sqe *sqe = take_sqe(ring);
     io_uring_prep_poll_multishot(sqe, descriptor, POLLIN); /* multishot is edge-triggered */
     io_uring_sqe_set_data64(sqe, tag);
-    ring->in_kernel--; /* wake-ups are not counted: see copy_completions */
+    ring->in_kernel--; /* not counted: see copy_completions */
+}
+
+void uring_poll_once(struct uring *ring, uint64_t tag, int descriptor, uint32_t events)
+{
+    struct io_uring_sqe *sqe = take_sqe(ring);
+    io_uring_prep_poll_add(sqe, descriptor, events);
+    io_uring_sqe_set_data64(sqe, tag);
+    ring->in_kernel--;
 }
 
 void uring_send(struct uring *ring, uint64_t tag, int descriptor, const void *data, size_t len)
@@ -292,7 +300,8 @@ static int copy_completions(struct uring *ring, struct completion *out, uint32_t
         }
         if (cqe->flags & IORING_CQE_F_MORE)
             completion->flags |= COMPLETION_MORE;
-        else if (tag_kind(cqe->user_data) != REQUEST_WAKE)
+        else if (tag_kind(cqe->user_data) != REQUEST_WAKE &&
+                 tag_kind(cqe->user_data) != REQUEST_POLL)
             ring->in_kernel--; /* a wake-up may be a message, which was never a request of ours */
     }
     io_uring_cq_advance(&ring->ring, taken);

@@ -23,6 +23,7 @@ enum request {
     REQUEST_WAKE = 6, /* another thread rang: through MSG_RING, or the eventfd became readable */
     REQUEST_CONNECT = 7,
     REQUEST_LEND = 8, /* a send of what a stream has on loan */
+    REQUEST_POLL = 9, /* of a watch */
 };
 
 /* A request's name in the kernel: kind(8) | generation(24) | slot(32). A completion comes back with
@@ -87,7 +88,8 @@ const struct uring_features *uring_features(const struct uring *ring);
 /* uring_descriptor returns the ring's file descriptor, borrowed, for uring_message. */
 int uring_descriptor(const struct uring *ring);
 
-/* uring_in_kernel returns how many requests have been made and not yet completed for good. */
+/* uring_in_kernel returns how many requests but polls have been made and not yet completed
+ * for good. */
 uint32_t uring_in_kernel(const struct uring *ring);
 
 /* uring_overflows returns how many completions did not fit into the queue so far. */
@@ -98,11 +100,13 @@ uint32_t uring_overflows(const struct uring *ring);
 int uring_register_buffers(struct uring *ring, void *ring_memory, uint32_t count);
 
 /* Requests. The *_multishot ones complete again and again until a completion lacks COMPLETION_MORE.
- * Receiving takes buffers of group 0; the poll is edge-triggered, for POLLIN. */
+ * Receiving takes buffers of group 0; the multishot poll is edge-triggered, for POLLIN. Polls are
+ * not counted by uring_in_kernel: they end with the ring. */
 void uring_accept_multishot(struct uring *ring, uint64_t tag, int descriptor);
 void uring_receive_multishot(struct uring *ring, uint64_t tag, int descriptor);
 void uring_receive_once(struct uring *ring, uint64_t tag, int descriptor);
 void uring_poll_multishot(struct uring *ring, uint64_t tag, int descriptor);
+void uring_poll_once(struct uring *ring, uint64_t tag, int descriptor, uint32_t events);
 void uring_send(struct uring *ring, uint64_t tag, int descriptor, const void *data, size_t len);
 void uring_connect(struct uring *ring, uint64_t tag, int descriptor, const struct sockaddr *address,
                    socklen_t address_len);

@@ -142,7 +142,7 @@ static void dispatch(struct worker *worker, const struct completion *completion)
         return;
     case REQUEST_CANCEL:
         if (tag_generation(tag) == 0)
-            return; /* of an accept */
+            return; /* of an accept, or of a poll */
         stream = find_stream(worker, tag);
         CHECK(stream != NULL);
         stream_cancel_done(worker, stream);
@@ -151,6 +151,9 @@ static void dispatch(struct worker *worker, const struct completion *completion)
     case REQUEST_WAKE:
         if (!more && tag_slot(tag) == WAKE_POLL)
             arm_wake(worker);
+        return;
+    case REQUEST_POLL:
+        watch_ready(worker, tag_slot(tag), tag_generation(tag), completion->result);
         return;
     case REQUEST_NONE: break;
     }
@@ -181,8 +184,8 @@ static bool finished(const struct worker *worker)
 {
     /* Closes and cancels count, too: what is only queued would never reach the kernel. And a helper
      * gives a job back even when its stream is gone. */
-    return worker->stopping && list_empty(&worker->streams) && worker->jobs_out == 0 &&
-           uring_in_kernel(worker->ring) == 0;
+    return worker->stopping && list_empty(&worker->streams) && worker->expected == 0 &&
+           uring_in_kernel(worker->ring) == 0 && atomic_load(&worker->posts) == NULL;
 }
 
 static void hear_notes(struct worker *worker)
@@ -192,37 +195,6 @@ static void hear_notes(struct worker *worker)
     uint32_t notes = atomic_exchange(&worker->notes, 0);
     if (notes != 0)
         worker->options.hooks.noted(worker->options.user, notes);
-}
-
-/* hear_jobs ends the jobs that helpers have run, in the order in which they came back. */
-static void hear_jobs(struct worker *worker)
-{
-    if (atomic_load_explicit(&worker->jobs_run, memory_order_relaxed) == NULL)
-        return;
-    struct helper_job *newest = atomic_exchange(&worker->jobs_run, NULL);
-    struct helper_job *oldest = NULL;
-    while (newest != NULL) { /* at most jobs_out */
-        struct helper_job *next = newest->next;
-        newest->next = oldest;
-        oldest = newest;
-        newest = next;
-    }
-    while (oldest != NULL) {
-        struct helper_job *job = oldest;
-        oldest = job->next;
-        CHECK(worker->jobs_out > 0);
-        worker->jobs_out--;
-        job->done(job);
-    }
-}
-
-/* await_jobs is for a ring that broke: what helpers still have belongs to this worker. */
-static void await_jobs(struct worker *worker)
-{
-    while (worker->jobs_out > 0) {
-        hear_jobs(worker);
-        usleep(1000);
-    }
 }
 
 /* sleep_us tells how long the worker may sleep at most. */
@@ -256,7 +228,7 @@ int worker_run(struct worker *worker)
         if (asleep)
             hooks->awake(user);
         if (count < 0) {
-            await_jobs(worker);
+            post_await(worker);
             return count;
         }
         full = count == COMPLETIONS_A_TURN;
@@ -264,7 +236,7 @@ int worker_run(struct worker *worker)
         worker->now_wall_us = clock_wall_us();
         for (int i = 0; i < count; i++)
             dispatch(worker, &completions[i]);
-        hear_jobs(worker);
+        post_hear(worker);
         hear_notes(worker);
         fire_timers(worker);
         hooks->turn_end(user);
@@ -343,7 +315,7 @@ int worker_init(struct worker *worker, const struct worker_options *options, con
 
 void worker_cleanup(struct worker *worker)
 {
-    CHECK(worker->jobs_out == 0);
+    CHECK(worker->expected == 0);
     /* A thread that rings just now may not meet a descriptor that has become another file. */
     atomic_store(&worker->wakeable, false);
     while (atomic_load(&worker->waking) > 0)
@@ -428,17 +400,4 @@ void worker_note(struct worker *worker, uint32_t bits)
 {
     atomic_fetch_or(&worker->notes, bits);
     worker_wake(worker);
-}
-
-void worker_job_run(struct worker *worker, struct helper_job *job)
-{
-    /* Once the job is in the list the worker may end it, and itself: the count keeps the worker. */
-    atomic_fetch_add(&worker->waking, 1);
-    struct helper_job *newest = atomic_load_explicit(&worker->jobs_run, memory_order_relaxed);
-    do
-        job->next = newest;
-    while (!atomic_compare_exchange_weak(&worker->jobs_run, &newest, job));
-    if (newest == NULL) /* else another who found the list empty rings */
-        ring_bell(worker);
-    atomic_fetch_sub(&worker->waking, 1);
 }

@@ -12,8 +12,10 @@
 #include "gateway/io/helpers.h"
 #include "gateway/io/listener.h"
 #include "gateway/io/loan.h"
+#include "gateway/io/post.h"
 #include "gateway/io/stream.h"
 #include "gateway/io/uring.h"
+#include "gateway/io/watch.h"
 
 #include <stdatomic.h>
 
@@ -58,6 +60,13 @@ struct worker_options {
     void *user; /* for hooks */
 };
 
+/* Where a watch has its poll request. */
+struct watch_place {
+    struct watch *watch; /* NULL: free */
+    uint32_t generation; /* of the request */
+    bool armed;          /* the kernel has it, and its answer counts */
+};
+
 struct worker {
     struct worker_options options;
     struct uring *ring;
@@ -73,14 +82,15 @@ struct worker {
     uint64_t now_wall_us;
     bool accepting;
     bool stopping;
-    uint32_t accepts_armed;                /* bit per listener */
-    struct timer starved_timer;            /* streams wait for buffers */
-    uint64_t deaf_us;                      /* when peers that do not read are looked for next */
-    struct timer accept_timer;             /* accept is tried again after descriptors ran out */
-    union address_any accepted_address;    /* of the connection being opened */
-    uint32_t accepted_listener;            /* and the index of the listener that it came to */
-    uint32_t jobs_out;                     /* submitted to helpers, not yet done */
-    _Atomic(struct helper_job *) jobs_run; /* by helpers, newest first: `done` is to be called */
+    uint32_t accepts_armed;             /* bit per listener */
+    struct timer starved_timer;         /* streams wait for buffers */
+    uint64_t deaf_us;                   /* when peers that do not read are looked for next */
+    struct timer accept_timer;          /* accept is tried again after descriptors ran out */
+    union address_any accepted_address; /* of the connection being opened */
+    uint32_t accepted_listener;         /* and the index of the listener that it came to */
+    uint32_t expected;                  /* posts that are to come, jobs of helpers included */
+    _Atomic(struct post *) posts;       /* that have come, newest first */
+    struct watch_place watches[WATCH_MAX];
     int reserve_descriptor;      /* given up for a moment to say 421 when descriptors run out */
     int wake_descriptor;         /* eventfd */
     _Atomic int ring_descriptor; /* for MSG_RING; -1: use the eventfd */
@@ -105,7 +115,8 @@ int worker_run(struct worker *worker);
 void worker_stop_accepting(struct worker *worker);
 void worker_stop(struct worker *worker);
 
-/* worker_connect makes a stream that connects `descriptor` (a TCP socket, bound perhaps) to
+/* worker_connect makes a stream that connects `descriptor` (a stream socket: TCP, bound perhaps, or
+ * AF_UNIX) to
  * `address`, which stays until the owner hears `opened` or `closed` (with the reason). Returns the
  * owner's memory, zeroed, at once; the stream owns the descriptor then. NULL: no slot, and the
  * descriptor is the caller's. Until `opened` nothing can be written; a deadline may be set, and
@@ -122,9 +133,5 @@ void worker_each_stream(struct worker *worker,
  * worker_init has returned. */
 void worker_wake(struct worker *worker);
 void worker_note(struct worker *worker, uint32_t bits);
-
-/* worker_job_run gives a job that has run back to its worker, which calls `done` in its next turn.
- * Called by the helpers, once for each job. */
-void worker_job_run(struct worker *worker, struct helper_job *job);
 
 #endif

@@ -1,165 +1,110 @@
-/* One hash table for all: domains, and recipients below the index of their domain. Keys lie one
- * after another in one arena; a slot has their place and half of their hash, so that growing reads
- * no keys and a miss seldom does. A million recipients of 12 octets take 18 MB of arena and 16 MB
- * of slots. The hash is keyed with a random seed: what strangers send at RCPT can't be made to
- * collide. */
+/* Domains and their recipients: see directory.h. Users stand in one table below the index of their
+ * domain; aliases hang on them (directory_aliases.c, directory_expand.c). */
 #include "gateway/policy/directory.h"
 
-#include <assert.h>
+#include "gateway/base/check.h"
+#include "gateway/policy/directory_inside.h"
+
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/random.h>
 
-#include "gateway/base/check.h"
-
-enum {
-    SLOTS_FIRST = 64,
-    ARENA_FIRST = 4096,
-    KEY_LEN_MAX = ADDRESS_DOMAIN_LEN_MAX,
-    /* An entry: index of the domain (4 octets), flags (1), length of the key (1), key. */
-    ENTRY_FLAGS = 4,
-    ENTRY_KEY_LEN = 5,
-    ENTRY_KEY = 6,
-};
-
-enum entry_flags {
-    ENTRY_DOMAIN = 1 << 0,    /* the index is its own; without it, a recipient */
-    ENTRY_TAGGED = 1 << 1,    /* "user+*" was listed: any tag may follow */
-    ENTRY_CATCH_ALL = 1 << 2, /* of a domain: "*" was listed */
-};
-
-static_assert(KEY_LEN_MAX <= UINT8_MAX, "the length of a key fits in one octet");
-static_assert((int)ADDRESS_LOCAL_LEN_MAX <= (int)KEY_LEN_MAX, "a local part is a key");
-
-struct slot {
-    uint32_t place; /* of the entry in the arena + 1; 0: free */
-    uint32_t hash;  /* the low half, which also says where the search begins */
-};
-
-struct directory {
-    uint64_t seed[2];
-    struct slot *slots; /* at most three quarters full */
-    uint32_t slot_count;
-    uint32_t used_count;
-    uint8_t *arena;
-    size_t arena_len;
-    size_t arena_size;
-    uint32_t *domains; /* index -> place of its entry in the arena */
-    uint32_t domain_count;
-    uint32_t domain_size;
-    size_t recipient_count;
-};
-
-/* What a lookup is for: the folded name, and where it belongs. */
-struct key {
-    uint32_t domain; /* not looked at when flags have ENTRY_DOMAIN */
-    uint8_t flags;   /* ENTRY_DOMAIN or none */
-    uint8_t len;
-    uint8_t text[KEY_LEN_MAX];
-};
-
-static bool key_of_domain(struct key *key, struct bytes name);
 static bool grow_domains(struct directory *directory);
-static uint8_t *find(const struct directory *directory, const struct key *key);
-static uint8_t *insert(struct directory *directory, const struct key *key);
-static bool parse_pattern(struct bytes pattern, struct key *key, uint8_t *flags);
-static bool is_tagged_recipient(const struct directory *directory, struct key *key);
+static bool parse_pattern(struct bytes pattern, struct table_key *key, uint8_t *flags);
 
 struct directory *directory_new(void)
 {
     struct directory *directory = calloc(1, sizeof(*directory));
-    if (directory == NULL)
-        return NULL;
-    /* Without random octets (no Linux that we run on) the seed stays weak, and everything still
-     * works. */
-    ssize_t got = getrandom(directory->seed, sizeof(directory->seed), 0);
-    if (got != sizeof(directory->seed))
-        directory->seed[0] = (uint64_t)(uintptr_t)directory;
-    directory->slots = calloc(SLOTS_FIRST, sizeof(struct slot));
-    directory->slot_count = SLOTS_FIRST;
-    directory->arena = malloc(ARENA_FIRST);
-    directory->arena_size = ARENA_FIRST;
-    if (directory->slots == NULL || directory->arena == NULL) {
-        directory_free(directory);
-        return NULL;
-    }
-    return directory;
+    if (directory == NULL || table_init(&directory->table))
+        return directory;
+    free(directory);
+    return NULL;
 }
 
 void directory_free(struct directory *directory)
 {
     if (directory == NULL)
         return;
-    free(directory->slots);
-    free(directory->arena);
+    table_cleanup(&directory->table);
     free(directory->domains);
+    for (uint32_t i = 0; i < directory->chunk_count; i++)
+        free(directory->chunks[i]);
+    free(directory->chunks);
     free(directory);
 }
 
 int directory_add_domain(struct directory *directory, struct bytes name)
 {
-    struct key key;
+    struct table_key key;
     CHECK(name.len > 0);
-    if (!key_of_domain(&key, name) || !grow_domains(directory))
+    if (!table_key_set(&key, DIRECTORY_DOMAINS, name) || !grow_domains(directory))
         return -1;
-    if (find(directory, &key) != NULL)
+    if (table_find(&directory->table, &key) < directory->table.slot_count)
         return -2;
-    key.domain = directory->domain_count;
-    uint8_t *entry = insert(directory, &key);
+    struct table_entry *entry = table_insert(&directory->table, &key);
     if (entry == NULL)
         return -1;
-    directory->domains[key.domain] = (uint32_t)(entry - directory->arena);
+    entry->value = directory->domain_count;
+    directory->domains[entry->value] = (struct directory_domain){
+        .place = (uint32_t)((uint8_t *)entry - directory->table.arena),
+    };
     return (int)directory->domain_count++;
 }
 
 bool directory_add_recipient(struct directory *directory, int domain, struct bytes pattern)
 {
-    struct key key;
-    uint8_t flags = 0;
+    struct table_key key;
+    uint8_t flags = DIRECTORY_USER;
     CHECK(domain >= 0 && (uint32_t)domain < directory->domain_count);
+    directory->domains[domain].has_users = true;
     if (bytes_equal(pattern, BYTES("*"))) {
-        directory->arena[directory->domains[domain] + ENTRY_FLAGS] |= ENTRY_CATCH_ALL;
+        directory->domains[domain].catch_all = true;
         directory->recipient_count++;
         return true;
     }
     if (!parse_pattern(pattern, &key, &flags))
         return false;
-    key.domain = (uint32_t)domain;
-    uint8_t *entry = find(directory, &key);
+    key.scope = (uint32_t)domain;
+    struct table_entry *entry = table_at(&directory->table, table_find(&directory->table, &key));
     if (entry == NULL)
-        entry = insert(directory, &key);
+        entry = table_insert(&directory->table, &key);
     if (entry == NULL)
         return false;
-    entry[ENTRY_FLAGS] |= flags;
+    entry->flags |= flags;
     directory->recipient_count++;
     return true;
+}
+
+bool directory_has_aliases(const struct directory *directory, int domain)
+{
+    CHECK(domain >= 0 && (uint32_t)domain < directory->domain_count);
+    return directory->domains[domain].has_aliases;
+}
+
+void directory_set_flags(struct directory *directory, int domain, uint32_t flags)
+{
+    CHECK(domain >= 0 && (uint32_t)domain < directory->domain_count);
+    directory->domains[domain].flags = flags;
+}
+
+void directory_set_srs(struct directory *directory, const struct srs *srs)
+{
+    directory->srs = srs;
 }
 
 enum directory_verdict directory_check(const struct directory *directory,
                                        const struct address *address)
 {
-    struct key key;
-    uint8_t local[ADDRESS_LOCAL_LEN_MAX];
-    size_t len = address_local_unquoted(address, local);
-    bool postmaster = bytes_equal_nocase(bytes_make(local, len), BYTES("postmaster"));
+    uint8_t text[ADDRESS_LOCAL_LEN_MAX];
+    struct bytes local = bytes_make(text, address_local_unquoted(address, text));
     if (address->domain.len == 0)
-        return postmaster ? DIRECTORY_ACCEPT : DIRECTORY_RELAY_DENIED;
-    if (address->domain_kind != ADDRESS_NAME || !key_of_domain(&key, address->domain))
+        return bytes_equal_nocase(local, BYTES("postmaster")) ? DIRECTORY_ACCEPT
+                                                              : DIRECTORY_RELAY_DENIED;
+    uint32_t domain = directory_domain_of(directory, address->domain);
+    if (domain == directory->domain_count)
         return DIRECTORY_RELAY_DENIED;
-    const uint8_t *domain = find(directory, &key);
-    if (domain == NULL)
-        return DIRECTORY_RELAY_DENIED;
-    if (postmaster || (domain[ENTRY_FLAGS] & ENTRY_CATCH_ALL) != 0)
-        return DIRECTORY_ACCEPT;
-
-    memcpy(&key.domain, domain, sizeof(key.domain));
-    key.flags = 0;
-    key.len = (uint8_t)len;
-    for (size_t i = 0; i < len; i++)
-        key.text[i] = byte_lower(local[i]);
-    if (find(directory, &key) != NULL || is_tagged_recipient(directory, &key))
-        return DIRECTORY_ACCEPT;
-    return DIRECTORY_NO_SUCH_USER;
+    return directory_match_local(directory, domain, local).found == DIRECTORY_NOBODY
+               ? DIRECTORY_NO_SUCH_USER
+               : DIRECTORY_ACCEPT;
 }
 
 size_t directory_recipient_count(const struct directory *directory)
@@ -167,41 +112,95 @@ size_t directory_recipient_count(const struct directory *directory)
     return directory->recipient_count;
 }
 
+size_t directory_alias_count(const struct directory *directory)
+{
+    return directory->alias_count;
+}
+
+/* --- looking up --- */
+
+uint32_t directory_domain_of(const struct directory *directory, struct bytes name)
+{
+    struct table_key key;
+    if (!table_key_set(&key, DIRECTORY_DOMAINS, name))
+        return directory->domain_count;
+    const struct table_entry *entry =
+        table_at(&directory->table, table_find(&directory->table, &key));
+    return entry == NULL ? directory->domain_count : entry->value;
+}
+
 /* Users may have a "+" of their own ("a+b+*" is listed), so each is tried as the one before the
- * tag. */
-static bool is_tagged_recipient(const struct directory *directory, struct key *key)
+ * tag, the longest user first. */
+static bool match_tagged(const struct directory *directory, struct table_key *key,
+                         struct directory_match *match)
 {
     for (uint8_t i = key->len; i > 1; i--) {
         if (key->text[i - 1] != '+')
             continue;
         key->len = (uint8_t)(i - 1);
-        const uint8_t *entry = find(directory, key);
-        if (entry != NULL && (entry[ENTRY_FLAGS] & ENTRY_TAGGED) != 0)
-            return true;
+        match->node = table_find(&directory->table, key);
+        const struct table_entry *entry = table_at(&directory->table, match->node);
+        if (entry == NULL || (entry->flags & (DIRECTORY_TAGGED | DIRECTORY_ALIAS_TAGGED)) == 0)
+            continue;
+        match->tag_start = i;
+        match->kind = DIRECTORY_LINK_TAGGED;
+        match->aliases = entry->value;
+        match->found =
+            entry->flags & DIRECTORY_ALIAS_TAGGED ? DIRECTORY_ALIASED : DIRECTORY_MAILBOX;
+        return true;
     }
     return false;
 }
 
-static bool key_of_domain(struct key *key, struct bytes name)
+struct directory_match directory_match_local(const struct directory *directory, uint32_t domain,
+                                             struct bytes local)
 {
-    if (name.len > KEY_LEN_MAX)
-        return false;
-    key->flags = ENTRY_DOMAIN;
-    key->len = (uint8_t)name.len;
-    for (size_t i = 0; i < name.len; i++)
-        key->text[i] = byte_lower(name.data[i]);
-    return true;
+    struct table_key key;
+    struct directory_match match = {.tag_start = (uint8_t)local.len};
+    const struct directory_domain *host = &directory->domains[domain];
+    if (!table_key_set(&key, domain, local))
+        return match;
+    match.node = table_find(&directory->table, &key);
+    const struct table_entry *entry = table_at(&directory->table, match.node);
+    if (entry != NULL && (entry->flags & (DIRECTORY_ALIAS | DIRECTORY_ALIAS_TAGGED)) != 0) {
+        match.found = DIRECTORY_ALIASED;
+        match.aliases = entry->value;
+        match.kind = entry->flags & DIRECTORY_ALIAS ? 0 : DIRECTORY_LINK_TAGGED;
+        return match;
+    }
+    if (entry != NULL && (entry->flags & DIRECTORY_USER) != 0) {
+        match.found = DIRECTORY_MAILBOX;
+        return match;
+    }
+    if (match_tagged(directory, &key, &match))
+        return match;
+    if (host->aliases != 0) {
+        match.found = DIRECTORY_ALIASED;
+        match.aliases = host->aliases;
+        match.kind = 0;
+        match.tag_start = 0;
+        match.node = directory->table.slot_count + domain;
+        return match;
+    }
+    bool postmaster = bytes_equal_nocase(local, BYTES("postmaster"));
+    if (postmaster && !host->has_users && host->has_aliases && domain > 0)
+        match.found = DIRECTORY_POSTMASTER;
+    else if (host->catch_all || postmaster)
+        match.found = DIRECTORY_MAILBOX;
+    return match;
 }
 
-/* Sets *key but for its domain. `flags` gets ENTRY_TAGGED when the pattern says so. */
-static bool parse_pattern(struct bytes pattern, struct key *key, uint8_t *flags)
+/* --- building --- */
+
+/* Sets *key but for its scope. `flags` gets DIRECTORY_TAGGED when the pattern says so. */
+static bool parse_pattern(struct bytes pattern, struct table_key *key, uint8_t *flags)
 {
     static const struct bytes domain = {(const uint8_t *)"@x", 2};
     uint8_t mailbox[ADDRESS_LOCAL_LEN_MAX + 2];
     uint8_t local[ADDRESS_LOCAL_LEN_MAX];
     struct address address;
     if (pattern.len >= 2 && bytes_equal(bytes_skip(pattern, pattern.len - 2), BYTES("+*"))) {
-        *flags |= ENTRY_TAGGED;
+        *flags |= DIRECTORY_TAGGED;
         pattern.len -= 2;
     }
     if (pattern.len > ADDRESS_LOCAL_LEN_MAX)
@@ -213,97 +212,7 @@ static bool parse_pattern(struct bytes pattern, struct key *key, uint8_t *flags)
         address.local.len != pattern.len)
         return false;
     size_t len = address_local_unquoted(&address, local);
-    key->flags = 0;
-    key->len = (uint8_t)len;
-    for (size_t i = 0; i < len; i++)
-        key->text[i] = byte_lower(local[i]);
-    return true;
-}
-
-static uint64_t mix(uint64_t a, uint64_t b)
-{
-    __uint128_t product = (__uint128_t)a * b;
-    return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
-/* wyhash's way: multiply 64 by 64 bits, fold, eight octets a step. */
-static uint32_t hash(const struct directory *directory, const struct key *key)
-{
-    const uint64_t prime = 0xa0761d6478bd642fu;
-    uint64_t scope = (key->flags & ENTRY_DOMAIN) != 0 ? UINT64_MAX : key->domain;
-    uint64_t state = mix(directory->seed[0] ^ scope, directory->seed[1] ^ prime);
-    for (size_t i = 0; i < key->len; i += 8) {
-        uint64_t word = 0;
-        memcpy(&word, key->text + i, key->len - i < 8 ? key->len - i : 8);
-        state = mix(state ^ word, directory->seed[1] ^ prime);
-    }
-    return (uint32_t)mix(state ^ key->len, prime);
-}
-
-static bool matches(const uint8_t *entry, const struct key *key)
-{
-    uint32_t domain;
-    memcpy(&domain, entry, sizeof(domain));
-    bool same_scope = (key->flags & ENTRY_DOMAIN) != 0
-                          ? (entry[ENTRY_FLAGS] & ENTRY_DOMAIN) != 0
-                          : (entry[ENTRY_FLAGS] & ENTRY_DOMAIN) == 0 && domain == key->domain;
-    return same_scope && entry[ENTRY_KEY_LEN] == key->len &&
-           memcmp(entry + ENTRY_KEY, key->text, key->len) == 0;
-}
-
-static uint8_t *find(const struct directory *directory, const struct key *key)
-{
-    uint32_t wanted = hash(directory, key);
-    uint32_t mask = directory->slot_count - 1;
-    for (uint32_t i = wanted & mask; directory->slots[i].place != 0; i = (i + 1) & mask) {
-        uint8_t *entry = directory->arena + directory->slots[i].place - 1;
-        if (directory->slots[i].hash == wanted && matches(entry, key))
-            return entry;
-    }
-    return NULL;
-}
-
-static void put(struct slot *slots, uint32_t slot_count, struct slot slot)
-{
-    uint32_t i = slot.hash & (slot_count - 1);
-    while (slots[i].place != 0)
-        i = (i + 1) & (slot_count - 1);
-    slots[i] = slot;
-}
-
-static bool grow_slots(struct directory *directory)
-{
-    if (directory->used_count < directory->slot_count / 4 * 3)
-        return true;
-    uint32_t count = directory->slot_count * 2;
-    struct slot *slots = count > INT32_MAX ? NULL : calloc(count, sizeof(*slots));
-    if (slots == NULL) {
-        errno = ENOMEM;
-        return false;
-    }
-    for (uint32_t i = 0; i < directory->slot_count; i++)
-        if (directory->slots[i].place != 0)
-            put(slots, count, directory->slots[i]);
-    free(directory->slots);
-    directory->slots = slots;
-    directory->slot_count = count;
-    return true;
-}
-
-/* Makes room for one entry of any length. Places are 32 bits wide. */
-static bool grow_arena(struct directory *directory)
-{
-    if (directory->arena_size - directory->arena_len >= ENTRY_KEY + KEY_LEN_MAX)
-        return true;
-    size_t size = directory->arena_size * 2;
-    uint8_t *arena = size > UINT32_MAX ? NULL : realloc(directory->arena, size);
-    if (arena == NULL) {
-        errno = ENOMEM;
-        return false;
-    }
-    directory->arena = arena;
-    directory->arena_size = size;
-    return true;
+    return table_key_set(key, 0, bytes_make(local, len));
 }
 
 static bool grow_domains(struct directory *directory)
@@ -311,7 +220,7 @@ static bool grow_domains(struct directory *directory)
     if (directory->domain_count < directory->domain_size)
         return true;
     uint32_t size = directory->domain_size == 0 ? 16 : directory->domain_size * 2;
-    uint32_t *domains =
+    struct directory_domain *domains =
         size > INT32_MAX ? NULL : realloc(directory->domains, size * sizeof(*domains));
     if (domains == NULL) {
         errno = ENOMEM;
@@ -320,21 +229,4 @@ static bool grow_domains(struct directory *directory)
     directory->domains = domains;
     directory->domain_size = size;
     return true;
-}
-
-/* Returns the new entry, which is borrowed until the next insert, or NULL: no memory. */
-static uint8_t *insert(struct directory *directory, const struct key *key)
-{
-    if (!grow_slots(directory) || !grow_arena(directory))
-        return NULL;
-    uint8_t *entry = directory->arena + directory->arena_len;
-    memcpy(entry, &key->domain, sizeof(key->domain));
-    entry[ENTRY_FLAGS] = key->flags;
-    entry[ENTRY_KEY_LEN] = key->len;
-    memcpy(entry + ENTRY_KEY, key->text, key->len);
-    put(directory->slots, directory->slot_count,
-        (struct slot){(uint32_t)directory->arena_len + 1, hash(directory, key)});
-    directory->arena_len += ENTRY_KEY + key->len;
-    directory->used_count++;
-    return entry;
 }

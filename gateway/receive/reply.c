@@ -24,6 +24,7 @@ static const struct bytes lines[REPLY_COUNT] = {
     [REPLY_SPOOL_BROKEN] = LINE("451 4.3.0 Storage error, try again later"),
     [REPLY_SPOOL_FULL] = LINE("452 4.3.1 Insufficient storage, try again later"),
     [REPLY_TOO_MANY_RECIPIENTS] = LINE("452 4.5.3 Too many recipients"),
+    [REPLY_OTHER_DESTINATION] = LINE("452 4.5.3 Send this recipient in another transaction"),
     [REPLY_TLS_UNAVAILABLE] = LINE("454 4.7.0 TLS not available due to temporary reason"),
 
     [REPLY_UNKNOWN_COMMAND] = LINE("500 5.5.2 Command not recognized"),
@@ -47,6 +48,9 @@ static const struct bytes lines[REPLY_COUNT] = {
     [REPLY_REQUIRETLS_IN_CLEAR] = LINE("530 5.7.0 REQUIRETLS needs TLS"),
     [REPLY_NO_SUCH_USER] = LINE("550 5.1.1 No such user here"),
     [REPLY_RELAY_DENIED] = LINE("550 5.7.1 Relaying denied"),
+    [REPLY_ALIAS_LOOP] = LINE("550 5.4.6 Routing loop detected"),
+    [REPLY_ALIAS_TOO_LONG] = LINE("550 5.2.4 Mailing list expansion problem"),
+    [REPLY_BAD_SRS] = LINE("550 5.7.1 Return address forged or too old"),
     [REPLY_MESSAGE_TOO_BIG] = LINE("552 5.3.4 Message too big"),
     [REPLY_UTF8_ADDRESS] = LINE("553 5.6.7 Address needs SMTPUTF8"),
     [REPLY_EARLY_INPUT] = LINE("554 5.5.0 Wait for the reply: improper pipelining"),

@@ -4,6 +4,8 @@
 
 #include "gateway/base/check.h"
 #include "gateway/base/limits.h"
+#include "gateway/receive/asking.h"
+#include "gateway/receive/server_log.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -95,11 +97,12 @@ static void free_transaction(struct server *server, struct transaction *transact
 
 void server_forget(struct server *server, struct transaction *transaction)
 {
-    if (!list_linked(&transaction->node)) /* else the writer still has it: settle frees it */
+    /* Else the writer still has it: settle comes here again, as does the answer that is out. */
+    if (!list_linked(&transaction->node) && asking_over(transaction))
         free_transaction(server, transaction);
 }
 
-static void count_message(struct server *server, const struct transaction *transaction)
+void server_count_message(struct server *server, const struct transaction *transaction)
 {
     atomic_fetch_add_explicit(&server->messages, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&server->octets, transaction->octets, memory_order_relaxed);
@@ -121,13 +124,13 @@ static void settle(struct server *server)
             break;
         list_remove(node);
         if (outcome == STAGING_DURABLE)
-            count_message(server, transaction);
+            server_count_message(server, transaction);
         if (transaction->session != NULL) {
             session_settled(transaction->session, outcome);
             continue;
         }
-        server_log_message(server, NULL, transaction, REPLY_NONE);
-        free_transaction(server, transaction);
+        server_log_message(server, NULL, transaction, 0);
+        server_forget(server, transaction);
     }
     staging_acknowledge(server->staging, settled);
 }
@@ -283,6 +286,16 @@ static const struct worker_hooks hooks = {
     .noted = noted,
 };
 
+/* init_chunks reserves address space; memory it becomes when it is used. */
+static bool init_chunks(struct server *server, const struct server_setup *setup)
+{
+    uint64_t count = setup->hop == NULL ? 0 : setup->through_memory / COLLECTION_CHUNK;
+    if (count == 0)
+        return true;
+    return count <= UINT32_MAX &&
+           blocks_init_sized(&server->chunks, (uint32_t)count, COLLECTION_CHUNK);
+}
+
 static int init(struct server *server, struct worker *worker, const struct server_setup *setup)
 {
     server->worker = worker;
@@ -295,14 +308,18 @@ static int init(struct server *server, struct worker *worker, const struct serve
     server->log = log_port_new(setup->log, "worker");
     server->context.blocks = &worker->blocks;
     server->context.staging = setup->staging;
+    server->context.chunks = &server->chunks;
+    server->hop = setup->hop;
     server->context.blocks_reserved = setup->worker.streams_max * 3;
     server->context.scratch = calloc(LIMIT_RECIPIENTS, sizeof(*server->context.scratch));
     list_init(&server->waiting);
     list_init(&server->aborting);
     list_init(&server->stalled);
     if (server->context.scratch == NULL ||
+        !directory_expansion_init(&server->expansion, LIMIT_RECIPIENTS) ||
         !blocks_init_sized(&server->lines, setup->worker.streams_max, LIMIT_LINE) ||
-        !blocks_init_sized(&server->names, setup->worker.streams_max, SESSION_HELO_MAX + 1))
+        !blocks_init_sized(&server->names, setup->worker.streams_max, SESSION_HELO_MAX + 1) ||
+        !init_chunks(server, setup))
         return -ENOMEM;
     use_options(server, setup->options);
     return 0;
@@ -332,6 +349,8 @@ int server_run(struct server *server, struct worker *worker, const struct server
     }
     blocks_cleanup(&server->lines);
     blocks_cleanup(&server->names);
+    blocks_cleanup(&server->chunks);
+    directory_expansion_free(&server->expansion);
     free(server->context.scratch);
     server->context.scratch = NULL;
     return result;

@@ -6,6 +6,7 @@
 #include "gateway/base/log.h"
 #include "gateway/io/worker.h"
 #include "gateway/policy/directory.h"
+#include "gateway/policy/hop.h"
 #include "gateway/receive/admission.h"
 #include "gateway/receive/session.h"
 #include "gateway/spool/spool.h"
@@ -42,6 +43,7 @@ struct server_options {
     uint32_t data_timeout_s;    /* no octet of a message for this long */
     uint32_t data_rate_min;     /* octets a second, averaged since the text began, after a grace of
                                    SERVER_RATE_GRACE_S; 0: none */
+    uint32_t through_patience_ms; /* an answer of the next hop may take so long (docs/through.md) */
 };
 
 enum {
@@ -84,6 +86,9 @@ struct server {
     struct admission *admission;
     struct log_port *log;
     struct transaction_context context;
+    const struct hop *hop; /* NULL: next hops are not asked */
+    struct blocks chunks;  /* of COLLECTION_CHUNK octets: text that a next hop may take */
+    struct directory_expansion expansion; /* of the RCPT at hand */
     struct blocks
         lines; /* of LIMIT_LINE octets: unfinished command lines, one for each session at most */
     struct blocks names;  /* of long HELO names, one for each session at most */
@@ -111,6 +116,8 @@ struct server_setup {
     struct staging *staging; /* this worker's port */
     struct admission *admission;
     struct log *log;
+    const struct hop *hop;   /* borrowed; NULL: the flags of domains are ignored */
+    uint64_t through_memory; /* octets for text that a next hop may take */
 };
 
 /* server_run makes worker and server in the calling thread and serves until drained. `worker` and
@@ -140,20 +147,11 @@ void server_secured(struct server *server, const struct session *session,
                     const struct tls_info *info);
 void server_insecure(struct server *server, const struct session *session, const struct tls *tls);
 
-/* server_forget takes a transaction whose session has let go of it: freed now, or when the writer
- * has settled it, or when there is room for its ABORT record. */
-void server_forget(struct server *server, struct transaction *transaction);
+/* server_count_message counts a message that was accepted. */
+void server_count_message(struct server *server, const struct transaction *transaction);
 
-/* The log lines of receiving; docs/configuration.md lists their keys. */
-void server_log_connect(struct server *server, const struct session *session);
-void server_log_early(struct server *server, const struct session *session);
-void server_log_message(struct server *server, const struct session *session,
-                        const struct transaction *transaction, enum reply reply);
-void server_log_disconnect(struct server *server, const struct session *session, int error);
-void server_log_tls(struct server *server, const struct session *session,
-                    const struct tls_info *info);
-void server_log_tls_failed(struct server *server, const struct session *session, const char *reason,
-                           const char *text);
-void server_log_worker(struct server *server); /* what its turns and its TLS came to, at the end */
+/* server_forget takes a transaction whose session has let go of it: freed now, or when the writer
+ * has settled it, a question about it has come back, or there is room for its ABORT record. */
+void server_forget(struct server *server, struct transaction *transaction);
 
 #endif

@@ -1,6 +1,8 @@
-/* The log lines of receiving: see server.h. */
+/* The log lines of receiving: see server_log.h. */
+#include "gateway/receive/server_log.h"
+
 #include "gateway/base/id.h"
-#include "gateway/receive/server.h"
+#include "gateway/receive/asking.h"
 
 #include <arpa/inet.h>
 #include <ctype.h>
@@ -35,21 +37,21 @@ void server_log_early(struct server *server, const struct session *session)
 }
 
 void server_log_message(struct server *server, const struct session *session,
-                        const struct transaction *transaction, enum reply reply)
+                        const struct transaction *transaction, unsigned code)
 {
     struct log_line line = log_begin(server->log, LOG_INFO, "message");
     const struct envelope *envelope = &transaction->envelope;
     log_id(&line, "session", session != NULL ? session->id : 0);
     log_id(&line, "id", envelope->message_id);
     log_bytes(&line, "from", envelope->reverse_path.data, envelope->reverse_path.len);
-    if (transaction->recipients != NULL) {
-        struct bytes first = transaction->recipients->envelope.forward_path;
-        log_bytes(&line, "to", first.data, first.len);
-    }
+    if (transaction->rcpt_count > 0)
+        log_bytes(&line, "to", transaction->rcpt_first.data, transaction->rcpt_first.len);
     log_number(&line, "count", envelope->recipient_count);
     log_number(&line, "size", transaction->octets);
     log_number(&line, "ms", (server->worker->now_us - transaction->begun_us) / 1000);
-    log_number(&line, "reply", reply_code(reply));
+    log_number(&line, "reply", code);
+    if (asking_way_name(transaction) != NULL)
+        log_string(&line, "way", asking_way_name(transaction));
     log_end(&line);
 }
 

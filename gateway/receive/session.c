@@ -5,7 +5,9 @@
 #include "gateway/base/check.h"
 #include "gateway/base/id.h"
 #include "gateway/base/limits.h"
+#include "gateway/receive/asking.h"
 #include "gateway/receive/server.h"
+#include "gateway/receive/server_log.h"
 #include "gateway/receive/verbs.h"
 
 #include <errno.h>
@@ -246,17 +248,12 @@ static void say_queued(struct session *session, uint64_t id)
     session_say(session, bytes_make(line, sizeof(text) - 1 + ID_TEXT_LEN + 2));
 }
 
-/* answer_message ends a transaction that the spool does not keep, or whose fate is known. */
-static void answer_message(struct session *session, enum reply reply)
+/* end_message ends a transaction that was answered with this code. */
+static void end_message(struct session *session, unsigned code)
 {
     struct server *server = session->server;
-    server_log_message(server, session, session->transaction, reply);
-    if (reply == REPLY_OK) {
-        say_queued(session, session->transaction->envelope.message_id);
-        session->message_count++;
-    } else {
-        session_reply(session, reply);
-    }
+    server_log_message(server, session, session->transaction, code);
+    session->message_count += code == 250;
     session_reset(session);
     if (server->draining)
         session_leave(session, REPLY_SHUTTING_DOWN);
@@ -264,7 +261,17 @@ static void answer_message(struct session *session, enum reply reply)
         session_deadline(session, server->options->command_timeout_s);
 }
 
-/* commit hands the complete message to the writer. */
+/* answer_message ends a transaction that the spool does not keep, or whose fate is known. */
+static void answer_message(struct session *session, enum reply reply)
+{
+    if (reply == REPLY_OK)
+        say_queued(session, session->transaction->envelope.message_id);
+    else
+        session_reply(session, reply);
+    end_message(session, reply_code(reply));
+}
+
+/* commit hands the complete message to the writer, or to the next hop. */
 static void commit(struct session *session)
 {
     struct server *server = session->server;
@@ -276,6 +283,8 @@ static void commit(struct session *session)
         .tls = session_is_secure(session) ? tls_info(stream_tls(stream_of(session))) : NULL,
         .wall_us = server->worker->now_wall_us,
     };
+    if (asking_text_ended(session, &stamp))
+        return;
     switch (transaction_commit(&server->context, session->transaction, &stamp)) {
     case TRANSACTION_REFUSED: answer_message(session, session->transaction->refusal); return;
     case TRANSACTION_NO_ROOM:
@@ -301,6 +310,7 @@ static size_t read_data(struct session *session, struct bytes in)
         stall(session);
         return 0;
     }
+    asking_text_came(session);
     if (ended)
         commit(session);
     else if (too_slow(session))
@@ -342,6 +352,7 @@ static size_t read_chunk(struct session *session, struct bytes in)
             stall(session);
             return 0;
         }
+        asking_text_came(session);
     }
     session->chunk_left -= taken;
     if (session->chunk_left == 0)
@@ -363,17 +374,18 @@ static size_t read_some(struct session *session, struct bytes in)
     case SESSION_CHUNK: return read_chunk(session, in);
     case SESSION_COMMIT:
     case SESSION_WAIT:
-    case SESSION_HANDSHAKE: break;
+    case SESSION_HANDSHAKE:
+    case SESSION_ASK: break;
     }
     CHECK(false); /* a stream that is paused or in a handshake brings nothing */
 }
 
-/* waiting: the session is paused for the writer, for room or for the handshake, not for the client
- * to read. */
+/* waiting: the session is paused, and not for the client to read. */
 static bool waiting(const struct session *session)
 {
     return session->mode == SESSION_COMMIT || session->mode == SESSION_WAIT ||
-           session->mode == SESSION_HANDSHAKE || list_linked(&session->stalled);
+           session->mode == SESSION_HANDSHAKE || session->mode == SESSION_ASK ||
+           list_linked(&session->stalled);
 }
 
 /* empty_chunk: a BDAT chunk that is complete before its first octet still has to be answered. */
@@ -506,6 +518,36 @@ void session_settled(struct session *session, enum staging_outcome outcome)
     case STAGING_WAITING: CHECK(false);
     }
     stream_resume(worker_of(session), stream_of(session));
+}
+
+void session_ask(struct session *session)
+{
+    session->mode = SESSION_ASK;
+    stream_pause(stream_of(session));
+    stream_set_deadline(worker_of(session), stream_of(session), 0); /* the answer has one */
+}
+
+void session_asked(struct session *session, struct bytes line)
+{
+    session->mode = SESSION_COMMAND;
+    session_say(session, line);
+    session_deadline(session, session->server->options->command_timeout_s);
+    if (session->server->draining)
+        session_drain(session);
+    stream_resume(worker_of(session), stream_of(session));
+}
+
+void session_message_passed(struct session *session, struct bytes line, unsigned code)
+{
+    session_say(session, line);
+    end_message(session, code);
+    stream_resume(worker_of(session), stream_of(session));
+}
+
+void session_commit(struct session *session)
+{
+    session->mode = SESSION_COMMIT;
+    go_on(session);
 }
 
 void session_drain(struct session *session)

@@ -27,6 +27,7 @@ enum session_mode {
     SESSION_COMMIT = 4,    /* none: the message is complete, its COMMIT waits for room */
     SESSION_WAIT = 5,      /* none: the COMMIT waits to be durable */
     SESSION_HANDSHAKE = 6, /* those of the TLS handshake, which are not for us */
+    SESSION_ASK = 7,       /* none: a next hop is asked (receive/asking.h) */
 };
 
 enum {
@@ -94,6 +95,15 @@ void session_set_helo(struct session *session, struct bytes name);
  */
 bool session_is_secure(struct session *session);
 bool session_start_tls(struct session *session) __attribute__((warn_unused_result));
+
+/* For asking.c. session_ask lets the session wait for a next hop; what the client sends meanwhile
+ * waits, too. session_asked says the reply to RCPT (or what came of it) and goes on.
+ * session_message_passed says the next hop's reply to the text, with this code, and ends the
+ * transaction; session_commit gives the text to the spool. */
+void session_ask(struct session *session);
+void session_asked(struct session *session, struct bytes line);
+void session_message_passed(struct session *session, struct bytes line, unsigned code);
+void session_commit(struct session *session);
 
 /* session_room_again lets a stalled session go on: the staging ring has room. */
 void session_room_again(struct session *session);

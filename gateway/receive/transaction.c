@@ -6,6 +6,7 @@
 #include "gateway/base/check.h"
 #include "gateway/base/id.h"
 #include "gateway/base/limits.h"
+#include "gateway/receive/collection.h"
 
 #include <string.h>
 
@@ -54,6 +55,7 @@ struct transaction *transaction_new(const struct transaction_context *context,
     envelope->message_id = message_id;
     envelope->flags = envelope_flags(mail);
     transaction->binary = mail->body == COMMAND_BODY_BINARYMIME;
+    transaction->size = mail->has_size ? mail->size : 0;
     bool copied = copy_bytes(context, &arena, mail->address.text, &envelope->reverse_path) &&
                   copy_bytes(context, &arena, mail->envid, &envelope->envid);
     if (!copied) {
@@ -77,41 +79,24 @@ static bool stage_abort(const struct transaction_context *context, struct transa
     return true;
 }
 
+static void forget_collection(const struct transaction_context *context,
+                              struct transaction *transaction)
+{
+    if (transaction->collection != NULL)
+        collection_empty(transaction->collection, context->chunks);
+    transaction->collection = NULL;
+    transaction->collecting = false;
+}
+
 bool transaction_free(const struct transaction_context *context, struct transaction *transaction)
 {
     if (!stage_abort(context, transaction))
         return false;
+    forget_collection(context, transaction);
     blocks_give(context->blocks, transaction->pending);
     struct arena arena = transaction->arena; /* the transaction lies inside */
     arena_empty(&arena, context->blocks);
     return true;
-}
-
-enum reply transaction_recipient_add(const struct transaction_context *context,
-                                     struct transaction *transaction, const struct command *rcpt)
-{
-    struct envelope *envelope = &transaction->envelope;
-    if (envelope->recipient_count >= context->recipients_max)
-        return REPLY_TOO_MANY_RECIPIENTS;
-    if (context->blocks->count - context->blocks->used < context->blocks_reserved)
-        return REPLY_NO_MEMORY;
-    struct arena *arena = &transaction->arena;
-    struct transaction_recipient *recipient =
-        arena_take(arena, context->blocks, sizeof(*recipient));
-    if (recipient == NULL)
-        return REPLY_NO_MEMORY;
-    recipient->next = NULL;
-    recipient->envelope.notify = rcpt->notify;
-    if (!copy_bytes(context, arena, rcpt->address.text, &recipient->envelope.forward_path) ||
-        !copy_bytes(context, arena, rcpt->orcpt, &recipient->envelope.orcpt))
-        return REPLY_NO_MEMORY;
-    if (transaction->recipients_last == NULL)
-        transaction->recipients = recipient;
-    else
-        transaction->recipients_last->next = recipient;
-    transaction->recipients_last = recipient;
-    envelope->recipient_count++;
-    return REPLY_RECIPIENT_OK;
 }
 
 /* --- text --- */
@@ -124,6 +109,7 @@ static void refuse(const struct transaction_context *context, struct transaction
         return;
     transaction->refusal = why;
     transaction->pending_len = 0;
+    forget_collection(context, transaction);
     (void)stage_abort(context, transaction); /* transaction_free tries again */
 }
 
@@ -139,16 +125,44 @@ static void check_text(const struct transaction_context *context, struct transac
         refuse(context, transaction, REPLY_LOOP);
 }
 
-/* A place in the staging ring that text is being copied to. */
+/* A place in the staging ring that text is being copied to; NULL: it is collected. */
 struct place {
     uint8_t *start;
     size_t len;
 };
 
-/* place_open reserves room for what is pending and up to `more` octets. */
+/* stage_collected puts the text that was collected into the staging ring. False: there is no room
+ * for the rest now. */
+static bool stage_collected(const struct transaction_context *context,
+                            struct transaction *transaction)
+{
+    struct collection *collection = transaction->collection;
+    transaction->collecting = false;
+    while (collection != NULL && collection->staged < collection->count) {
+        struct bytes piece = collection->pieces[collection->staged];
+        uint8_t *out = NULL;
+        if (staging_room(context->staging) >= piece.len + ABORT_RESERVE)
+            out = staging_reserve(context->staging, piece.len);
+        if (out == NULL)
+            return false;
+        memcpy(out, piece.data, piece.len);
+        staging_append(context->staging, RECORD_BODY, transaction->envelope.message_id,
+                       transaction->parts++, piece.len);
+        transaction->envelope.text_len += piece.len;
+        collection->staged++;
+    }
+    forget_collection(context, transaction);
+    return true;
+}
+
+/* place_open makes room for what is pending and up to `more` octets. */
 static bool place_open(const struct transaction_context *context, struct transaction *transaction,
                        size_t more, struct place *place)
 {
+    if (transaction->collecting && collection_fits(transaction->collection, context->chunks, more))
+        return true;
+    if (!stage_collected(context, transaction))
+        return false;
     size_t wanted = transaction->pending_len + more;
     if (staging_room(context->staging) < wanted + ABORT_RESERVE)
         return false;
@@ -161,10 +175,28 @@ static bool place_open(const struct transaction_context *context, struct transac
     return true;
 }
 
+static void place_add(const struct transaction_context *context, struct transaction *transaction,
+                      struct place *place, struct bytes text)
+{
+    if (text.len == 0)
+        return;
+    if (transaction->collecting) {
+        header_watch_text(&transaction->header, text);
+        collection_add(transaction->collection, context->chunks, text);
+        return;
+    }
+    memcpy(place->start + place->len, text.data, text.len);
+    place->len += text.len;
+}
+
 /* place_close makes a record of the text, or puts it aside when it is short and more will come. */
 static void place_close(const struct transaction_context *context, struct transaction *transaction,
                         struct place *place, bool ended)
 {
+    if (transaction->collecting) {
+        check_text(context, transaction);
+        return;
+    }
     header_watch_text(&transaction->header, bytes_make(place->start + transaction->pending_len,
                                                        place->len - transaction->pending_len));
     check_text(context, transaction);
@@ -199,10 +231,8 @@ size_t transaction_data(const struct transaction_context *context, struct transa
     while (taken < limit && transaction->scan.position != SCAN_ENDED) {
         taken += scan_data(&transaction->scan, bytes_slice(in, taken, limit), &span);
         transaction->octets += span.len;
-        if (storing && span.len > 0) {
-            memcpy(place.start + place.len, span.data, span.len);
-            place.len += span.len;
-        }
+        if (storing)
+            place_add(context, transaction, &place, span);
     }
     *ended = transaction->scan.position == SCAN_ENDED;
     if (storing)
@@ -225,9 +255,7 @@ bool transaction_chunk(const struct transaction_context *context, struct transac
         scan_text_end(&transaction->scan);
     transaction->octets += piece.len;
     if (storing) {
-        if (piece.len > 0)
-            memcpy(place.start + place.len, piece.data, piece.len);
-        place.len += piece.len;
+        place_add(context, transaction, &place, piece);
         place_close(context, transaction, &place, ended);
     }
     *taken = piece.len;
@@ -258,27 +286,37 @@ static size_t commit_size_max(const struct transaction *transaction)
     return size;
 }
 
+size_t transaction_stamp(const struct transaction_context *context,
+                         const struct transaction *transaction, struct stamp *stamp, char *out)
+{
+    char id[ID_TEXT_LEN + 1];
+    id_format(transaction->envelope.message_id, id);
+    stamp->id = id;
+    stamp->utf8 = transaction->envelope.flags & ENVELOPE_SMTPUTF8;
+    stamp->hostname = context->hostname;
+    /* What the client asked for, not what an alias made of it. */
+    if (transaction->rcpt_count == 1)
+        stamp->recipient = transaction->rcpt_first;
+    return stamp_received(stamp, out);
+}
+
 enum transaction_commit transaction_commit(const struct transaction_context *context,
                                            struct transaction *transaction, struct stamp *stamp)
 {
     if (transaction->refusal != REPLY_NONE)
         return TRANSACTION_REFUSED;
+    if (!stage_collected(context, transaction))
+        return TRANSACTION_NO_ROOM;
     size_t size_max = commit_size_max(transaction);
     if (staging_room(context->staging) < size_max + ABORT_RESERVE)
         return TRANSACTION_NO_ROOM;
     uint8_t *out = staging_reserve(context->staging, size_max);
     if (out == NULL)
         return TRANSACTION_NO_ROOM;
-    char id[ID_TEXT_LEN + 1];
     char received[STAMP_LEN_MAX];
-    id_format(transaction->envelope.message_id, id);
-    stamp->id = id;
-    stamp->utf8 = transaction->envelope.flags & ENVELOPE_SMTPUTF8;
-    stamp->hostname = context->hostname;
-    if (transaction->envelope.recipient_count == 1)
-        stamp->recipient = transaction->recipients->envelope.forward_path;
+    size_t received_len = transaction_stamp(context, transaction, stamp, received);
     transaction->envelope.arrival_us = stamp->wall_us;
-    transaction->envelope.added = bytes_make(received, stamp_received(stamp, received));
+    transaction->envelope.added = bytes_make(received, received_len);
     transaction->commit_position = stage_commit(context, transaction, out);
     transaction->committed = true;
     return TRANSACTION_COMMITTED;

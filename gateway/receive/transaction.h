@@ -6,6 +6,7 @@
 
 #include "gateway/base/arena.h"
 #include "gateway/base/list.h"
+#include "gateway/policy/directory.h"
 #include "gateway/receive/reply.h"
 #include "gateway/receive/stamp.h"
 #include "gateway/spool/spool.h"
@@ -13,12 +14,15 @@
 #include "parser/header.h"
 #include "parser/scan.h"
 
+struct asking;
+struct collection;
 struct session;
 
 /* What a transaction needs from its server. Borrowed, outlives it. */
 struct transaction_context {
     struct blocks *blocks;
     struct staging *staging;
+    struct blocks *chunks;    /* of COLLECTION_CHUNK octets, for text that is collected */
     uint32_t blocks_reserved; /* that recipients must leave for everybody's replies and text */
     struct envelope_recipient
         *scratch; /* room for as many recipients as the configuration can allow */
@@ -29,8 +33,12 @@ struct transaction_context {
 
 struct transaction_recipient {
     struct transaction_recipient *next;
+    struct transaction_recipient *next_alike; /* in the same bucket */
     struct envelope_recipient envelope;
+    uint32_t hash; /* mailbox_hash */
 };
+
+enum { TRANSACTION_BUCKETS = 256 /* a power of two */ };
 
 struct transaction {
     struct arena arena;      /* holds the transaction itself */
@@ -40,9 +48,14 @@ struct transaction {
     struct envelope envelope;
     struct transaction_recipient *recipients;
     struct transaction_recipient *recipients_last;
+    struct transaction_recipient **buckets; /* by hash; NULL while they are few */
+    struct bytes rcpt_first;                /* the mailbox of the first RCPT, as it was written */
+    uint32_t rcpt_count;                    /* RCPT commands that were accepted */
     struct scan scan;
     struct header_watch header;
-    uint8_t *pending; /* text too short for a record of its own; a block, or NULL */
+    struct asking *asking;         /* NULL: no next hop was asked */
+    struct collection *collection; /* text that was collected and is not staged; NULL: none */
+    uint8_t *pending;              /* text too short for a record of its own; a block, or NULL */
     uint32_t pending_len;
     uint32_t parts;         /* BODY records staged */
     uint32_t refused_count; /* RCPT commands that were answered 4xx or 5xx */
@@ -50,6 +63,8 @@ struct transaction {
     bool binary;            /* BODY=BINARYMIME: the law of lines does not apply */
     bool chunked;           /* BDAT */
     bool committed;         /* the COMMIT is staged, at commit_position */
+    bool collecting;        /* text goes to `collection`, as long as it fits there */
+    uint64_t size;          /* octets of text as MAIL announced them; 0: it did not */
     uint64_t octets;        /* of text as received, stored or not */
     uint64_t begun_us;      /* monotonic: MAIL */
     uint64_t data_us;       /* monotonic: DATA, or the first BDAT */
@@ -66,8 +81,15 @@ struct transaction *transaction_new(const struct transaction_context *context,
 bool transaction_free(const struct transaction_context *context, struct transaction *transaction)
     __attribute__((warn_unused_result));
 
-/* transaction_recipient_add takes a RCPT command whose mailbox was accepted. REPLY_RECIPIENT_OK, or
- * why not. */
+/* transaction_recipients_add takes a RCPT command whose mailbox was accepted and stands for these
+ * targets: each becomes a recipient, unless it is one already, whose parameters then stay as they
+ * are. All or none. `aliased`: the client does not know them, so its mailbox becomes the ORCPT, if
+ * it gave none (RFC 3461 5.2.7.1, RFC 6533). transaction_recipient_add is for a mailbox that stands
+ * for itself. REPLY_RECIPIENT_OK, or why not. */
+enum reply transaction_recipients_add(const struct transaction_context *context,
+                                      struct transaction *transaction, const struct command *rcpt,
+                                      const struct directory_target *targets, uint32_t target_count,
+                                      bool aliased);
 enum reply transaction_recipient_add(const struct transaction_context *context,
                                      struct transaction *transaction, const struct command *rcpt);
 
@@ -84,10 +106,15 @@ bool transaction_chunk(const struct transaction_context *context, struct transac
                        struct bytes in, bool last, size_t *taken)
     __attribute__((warn_unused_result));
 
+/* transaction_stamp writes the Received field that `stamp` describes (id, hostname and recipient
+ * are filled in here) to `out` of STAMP_LEN_MAX octets and returns its length. */
+size_t transaction_stamp(const struct transaction_context *context,
+                         const struct transaction *transaction, struct stamp *stamp, char *out);
+
 enum transaction_commit { TRANSACTION_COMMITTED, TRANSACTION_REFUSED, TRANSACTION_NO_ROOM };
 
-/* transaction_commit ends the message: stages its COMMIT with the Received field that `stamp`
- * describes (id, recipient and time are filled in here). TRANSACTION_REFUSED: transaction->refusal
+/* transaction_commit ends the message: stages what was collected, and its COMMIT with the Received
+ * field of transaction_stamp. TRANSACTION_REFUSED: transaction->refusal
  * says why. TRANSACTION_NO_ROOM: again when staging has advanced. */
 enum transaction_commit transaction_commit(const struct transaction_context *context,
                                            struct transaction *transaction, struct stamp *stamp);

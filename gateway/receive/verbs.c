@@ -4,6 +4,7 @@
 
 #include "gateway/base/check.h"
 #include "gateway/base/limits.h"
+#include "gateway/receive/asking.h"
 #include "gateway/receive/server.h"
 
 #include <stdio.h>
@@ -69,11 +70,23 @@ static enum reply do_mail(struct session *session, const struct command *command
 
 static enum reply check_recipient(struct session *session, const struct command *command)
 {
-    switch (directory_check(session->server->options->directory, &command->address)) {
+    struct server *server = session->server;
+    struct directory_expansion *expansion = &server->expansion;
+    enum reply reply;
+    switch (directory_expand(server->options->directory, &command->address,
+                             server->worker->now_wall_us / 1000000, expansion)) {
     case DIRECTORY_ACCEPT:
-        return transaction_recipient_add(&session->server->context, session->transaction, command);
+        if (asking_recipient(session, command, expansion->flags, &reply))
+            return reply;
+        return transaction_recipients_add(&server->context, session->transaction, command,
+                                          expansion->targets, expansion->target_count,
+                                          expansion->aliased);
     case DIRECTORY_NO_SUCH_USER: return REPLY_NO_SUCH_USER;
     case DIRECTORY_RELAY_DENIED: return REPLY_RELAY_DENIED;
+    case DIRECTORY_LOOP: return REPLY_ALIAS_LOOP;
+    case DIRECTORY_TOO_MANY: return REPLY_ALIAS_TOO_LONG;
+    case DIRECTORY_BAD_SRS: return REPLY_BAD_SRS;
+    case DIRECTORY_BAD_ADDRESS: return REPLY_BAD_FORWARD_PATH;
     }
     CHECK(false);
 }
@@ -83,7 +96,7 @@ static enum reply do_rcpt(struct session *session, const struct command *command
     enum reply reply = check_recipient(session, command);
     if (reply == REPLY_RECIPIENT_OK)
         session->state = SESSION_RCPT;
-    else
+    else if (session->mode != SESSION_ASK)
         session->transaction->refused_count++;
     return reply;
 }
@@ -95,6 +108,7 @@ static enum reply do_data(struct session *session, const struct command *command
         return REPLY_NEED_BDAT; /* RFC 3030 3 */
     session->transaction->data_us = session->server->worker->now_us;
     session->mode = SESSION_DATA;
+    asking_text_begins(session);
     return REPLY_START_DATA;
 }
 
@@ -127,8 +141,10 @@ static enum reply do_bdat(struct session *session, const struct command *command
         return REPLY_NONE;
     struct transaction *transaction = session->transaction;
     transaction->chunked = true;
-    if (session->state == SESSION_RCPT)
+    if (session->state == SESSION_RCPT) {
         transaction->data_us = session->server->worker->now_us;
+        asking_text_begins(session);
+    }
     session->state = SESSION_CHUNKS;
     if (command->size > session->server->options->message_size_max - transaction->octets &&
         transaction->refusal == REPLY_NONE)
@@ -327,7 +343,7 @@ void verbs_run(struct session *session, struct bytes line, bool more_behind)
     unsigned code = reply_code(reply);
     bool bad =
         code == 500 || code == 501 || code == 502 || code == 503 || code == 530 || code == 555;
-    if (session->mode == SESSION_HANDSHAKE)
+    if (session->mode == SESSION_HANDSHAKE || session->mode == SESSION_ASK)
         return; /* it has said all, and has a deadline of its own */
     if (command.verb == VERB_MAIL)
         session->forgiven = 0; /* nothing was pipelined behind the one before any more */

@@ -58,7 +58,9 @@ size_t envelope_write(const struct envelope *envelope, const struct envelope_rec
     for (uint32_t i = 0; i < envelope->recipient_count; i++) {
         at = put_u16(at, recipients[i].forward_path.len);
         at = put_u16(at, recipients[i].orcpt.len);
-        *at++ = recipients[i].notify;
+        CHECK((recipients[i].notify & ENVELOPE_FORWARDED) == 0);
+        *at++ =
+            (uint8_t)(recipients[i].notify | (recipients[i].forwarded ? ENVELOPE_FORWARDED : 0));
         at = put(at, recipients[i].forward_path);
         at = put(at, recipients[i].orcpt);
     }
@@ -111,7 +113,10 @@ struct envelope_recipient envelope_recipient_next(struct bytes in, size_t *curso
     CHECK(at + RECIPIENT_HEAD <= in.len);
     size_t path_len = get_u16(in.data + at);
     size_t orcpt_len = get_u16(in.data + at + 2);
-    struct envelope_recipient recipient = {.notify = in.data[at + 4]};
+    struct envelope_recipient recipient = {
+        .notify = in.data[at + 4] & (uint8_t)~ENVELOPE_FORWARDED,
+        .forwarded = (in.data[at + 4] & ENVELOPE_FORWARDED) != 0,
+    };
     at += RECIPIENT_HEAD;
     CHECK(path_len + orcpt_len <= in.len - at);
     recipient.forward_path = bytes_make(in.data + at, path_len);

@@ -22,6 +22,7 @@ struct envelope_recipient {
         forward_path;   /* mailbox without brackets, as the client wrote it; <= 65535 octets */
     struct bytes orcpt; /* addr-type;xtext as written; empty: none; <= 65535 octets */
     uint8_t notify;     /* bits of NOTIFY=, 0: none given */
+    bool forwarded;     /* an alias led to it, out of our domains: SRS, and the foreign route */
 };
 
 struct envelope {
@@ -36,7 +37,8 @@ struct envelope {
 };
 
 /* The binary form begins with this; then reverse-path, envid and added follow, then each recipient:
- * lengths of forward-path and ORCPT (u16), notify (u8), and the two. Little-endian. */
+ * lengths of forward-path and ORCPT (u16), notify (u8, with ENVELOPE_FORWARDED), and the two.
+ * Little-endian. */
 struct envelope_head {
     uint32_t version; /* ENVELOPE_VERSION */
     uint32_t flags;
@@ -51,7 +53,7 @@ struct envelope_head {
 };
 static_assert(sizeof(struct envelope_head) == 48, "no padding on disk");
 
-enum { ENVELOPE_VERSION = 1 };
+enum { ENVELOPE_VERSION = 1, ENVELOPE_FORWARDED = 0x80 };
 
 /* envelope_size returns the octets that envelope_write needs. */
 size_t envelope_size(const struct envelope *envelope, const struct envelope_recipient *recipients);

@@ -193,6 +193,8 @@ static int read_failed(struct spool_reader *reader, int error)
 {
     struct spool *spool = reader->spool;
     const struct spool_message *message = &reader->message;
+    if (reader->quiet)
+        return error;
     pthread_mutex_lock(&spool->log_mutex);
     log_message(spool->shared_log, LOG_ERROR, "spool.read",
                 "message %016" PRIx64 " in segment %016" PRIx64 " at %" PRIu32 ": %s",
@@ -229,6 +231,7 @@ int spool_read(struct spool *spool, const struct spool_message *message,
     reader->message = *message;
     reader->window_generation = 0;
     reader->place_count = 0;
+    spool_read_rewind(reader);
     const struct record *commit;
     int error = fetch_commit(reader, &commit);
     if (error == 0)
@@ -310,14 +313,16 @@ static int find_places(struct spool_reader *reader)
     return 0;
 }
 
-int spool_read_text(struct spool_reader *reader, int (*sink)(void *user, struct bytes text),
-                    void *user)
+int spool_read_next(struct spool_reader *reader, struct bytes *piece)
 {
-    int error = find_places(reader);
-    uint64_t given = 0;
-    for (size_t i = reader->place_count; error == 0 && i > 0; i--) {
-        const struct spool_place *place = &reader->places[i - 1];
-        uint64_t left = reader->message.text_len - given;
+    int error = reader->walking ? 0 : find_places(reader);
+    if (!reader->walking)
+        reader->places_left = reader->place_count;
+    reader->walking = error == 0;
+    *piece = bytes_make(NULL, 0);
+    while (error == 0 && reader->places_left > 0) {
+        const struct spool_place *place = &reader->places[reader->places_left - 1];
+        uint64_t left = reader->message.text_len - reader->given;
         uint64_t step = left + READER_GAP < READER_STEP ? left + READER_GAP : READER_STEP;
         const struct record *record;
         error = fetch_part(reader, place, place->offset + step, &record);
@@ -325,16 +330,42 @@ int spool_read_text(struct spool_reader *reader, int (*sink)(void *user, struct 
             error = -EBADMSG;
         if (error != 0)
             break;
-        given += record->payload_len;
-        if (record->payload_len == 0)
-            continue;
-        int stopped = sink(user, bytes_make(record + 1, record->payload_len));
+        reader->places_left--;
+        reader->given += record->payload_len;
+        *piece = bytes_make(record + 1, record->payload_len);
+        if (piece->len > 0)
+            return 0;
+    }
+    if (error == 0 && reader->given != reader->message.text_len)
+        error = -EBADMSG;
+    return error == 0 ? 0 : read_failed(reader, error);
+}
+
+void spool_read_rewind(struct spool_reader *reader)
+{
+    reader->walking = false;
+    reader->places_left = 0;
+    reader->given = 0;
+}
+
+void spool_read_quietly(struct spool_reader *reader, bool quiet)
+{
+    reader->quiet = quiet;
+}
+
+int spool_read_text(struct spool_reader *reader, int (*sink)(void *user, struct bytes text),
+                    void *user)
+{
+    spool_read_rewind(reader);
+    for (;;) {
+        struct bytes piece;
+        int error = spool_read_next(reader, &piece);
+        if (error != 0 || piece.len == 0)
+            return error;
+        int stopped = sink(user, piece);
         if (stopped != 0)
             return stopped;
     }
-    if (error == 0 && given != reader->message.text_len)
-        error = -EBADMSG;
-    return error == 0 ? 0 : read_failed(reader, error);
 }
 
 void spool_read_close(struct spool_reader *reader)

@@ -27,6 +27,10 @@ struct spool_reader {
     uint64_t last_generation; /* where the last BODY record lies */
     uint32_t last_offset;
     uint32_t parts;
+    size_t places_left; /* of the walk through the text */
+    uint64_t given;     /* octets of it so far */
+    bool walking;       /* `places` are known */
+    bool quiet;
 };
 
 /* spool_read opens a message: fetches its COMMIT and sets *envelope (borrowing from the reader
@@ -46,6 +50,16 @@ struct bytes spool_read_form(const struct spool_reader *reader);
  */
 int spool_read_text(struct spool_reader *reader, int (*sink)(void *user, struct bytes text),
                     void *user) __attribute__((warn_unused_result));
+
+/* spool_read_next gives the next piece of the text, borrowed until the next call with this reader;
+ * an empty piece: all `text_len` octets were given. spool_read_rewind starts again, as spool_read
+ * does. 0, or -errno as spool_read_text. */
+int spool_read_next(struct spool_reader *reader, struct bytes *piece)
+    __attribute__((warn_unused_result));
+void spool_read_rewind(struct spool_reader *reader);
+
+/* spool_read_quietly: failures are not logged (ringmxctl reads what may be released meanwhile). */
+void spool_read_quietly(struct spool_reader *reader, bool quiet);
 
 /* spool_read_close frees what the reader holds. Legal on the zero value, and twice. */
 void spool_read_close(struct spool_reader *reader);

@@ -96,14 +96,15 @@ def folder_name(user):
 
 class Gateway:
     """One ringmx on one directory. `settings` overrides single values: {"limits.recipients": "5"}, the
-    text as it stands in the configuration. `domains` is {name: (recipients, target)}; the target
-    may use {mail} for the directory of Maildirs. `certificates` is {title: (chain, key)} (pki.py), or
+    text as it stands in the configuration. `domains` is {name: (recipients, target)} or {name: (recipients,
+    target, other words)}; a target, or each of a list of them, may use {mail} for the directory of
+    Maildirs. `more` is further text of the configuration. `certificates` is {title: (chain, key)} (pki.py), or
     {title: text of the section}. `listeners` is {name: {word: text}}, each on an address of
     127.0.0.1 unless it has "address"; without it there is one, "mx", on `addresses`."""
 
     def __init__(self, settings=None, domains=None, addresses=("127.0.0.1:0",), prefix=(),
                  environment=None, directory=None, files_max=None, listeners=None,
-                 certificates=None):
+                 certificates=None, more=""):
         self.directory = directory or tempfile.mkdtemp(
             prefix="ringmx-", dir=os.environ.get("RINGMX_TMP"))
         self.mail = os.path.join(self.directory, "mail")
@@ -125,6 +126,7 @@ class Gateway:
         listed = ", ".join(quote(address) for address in addresses)
         self.listeners = listeners or {"mx": {"address": "{" + listed + "}"}}
         self.certificates = dict(certificates or {})
+        self.more = more
         self.prefix = list(prefix)
         self.environment = dict(environment or {})
         self.files_max = files_max
@@ -154,11 +156,13 @@ class Gateway:
             words = {"address": '"127.0.0.1:0"', "role": "mx", **words}
             listed = "  ".join(f"{word} = {value}" for word, value in words.items())
             text += f"listener {quote(name)} {{ {listed} }}\n"
-        for name, (recipients, target) in self.domains.items():
+        for name, (recipients, targets, *words) in self.domains.items():
             listed = ", ".join(quote(recipient) for recipient in recipients)
-            target = target.replace("{mail}", self.mail)
-            text += f"domain {quote(name)} {{ recipients = {{{listed}}} deliver = {quote(target)} }}\n"
-        return text
+            targets = [targets] if isinstance(targets, str) else targets
+            targets = ", ".join(quote(target.replace("{mail}", self.mail)) for target in targets)
+            text += (f"domain {quote(name)} {{ recipients = {{{listed}}} deliver = {{{targets}}} "
+                     f"{' '.join(words)} }}\n")
+        return text + self.more
 
     def write_configuration(self, text=None):
         with open(self.path, "w", encoding="utf-8") as file:

@@ -24,9 +24,11 @@ listen judge
 DOVECOT_TEXT = """base_dir = {0}/run
 state_dir = {0}/state
 log_path = {0}/log
-protocols = lmtp
+protocols = {3}
 ssl = no
-mail_location = maildir:{0}/mail/%n
+disable_plaintext_auth = no
+auth_mechanisms = plain
+mail_location = maildir:{4}
 default_vsz_limit = 0
 auth_username_format = %Ln
 userdb {{
@@ -41,6 +43,21 @@ service lmtp {{
   inet_listener lmtp {{
     address = {1}
     port = {2}
+  }}
+  unix_listener {0}/lmtp {{
+    mode = 0666
+  }}
+}}
+service imap-login {{
+  inet_listener imap {{
+    address = {1}
+    port = {5}
+  }}
+}}
+service pop3-login {{
+  inet_listener pop3 {{
+    address = {1}
+    port = {6}
   }}
 }}
 service stats {{
@@ -115,24 +132,38 @@ class Haproxy(Peer):
 
 
 class Dovecot(Peer):
-    """Takes mail by LMTP for `users` of any domain, each into a Maildir: mail/USER below `folder`. Needs root."""
+    """Takes mail by LMTP (`address`, and the unix socket `lmtp` in `folder`) for `users` of any domain, each into a
+    Maildir: mail/USER below `folder`. With `readers` it also serves IMAP and POP3, for users of a password
+    `secret`; `location` are then Maildirs of somebody else, whose files belong to
+    nobody. Needs root."""
 
-    def __init__(self, users):
+    def __init__(self, users, readers=False, location=None):
         super().__init__()
-        self.users = users
+        self.users, self.readers, self.location = users, readers, location
+        self.imap = self.pop3 = None
 
     def __enter__(self):
         os.chmod(self.folder, 0o755)
         for name in ("run", "state", "mail"):
             os.makedirs(os.path.join(self.folder, name))
         shutil.chown(os.path.join(self.folder, "mail"), "nobody", "nogroup")
-        self.write("users", "".join(f"{user}::65534:65534::{self.folder}/mail/{user}::\n" for user in self.users))
+        password = "{PLAIN}secret" if self.readers else ""
+        self.write("users", "".join(f"{user}:{password}:65534:65534::{self.folder}/mail/{user}::\n"
+                                    for user in self.users))
         # It can't take port 0: one that is free on an address that nobody else uses.
         host = "127.{}.{}.{}".format(*(1 + octet % 254 for octet in os.urandom(3)))
-        with socket.create_server((host, 0)) as probe:
-            self.address = probe.getsockname()
-        path = self.write("dovecot.conf", DOVECOT_TEXT.format(self.folder, *self.address))
+        with socket.create_server((host, 0)) as one, socket.create_server((host, 0)) as two, \
+                socket.create_server((host, 0)) as three:
+            self.address, self.imap, self.pop3 = one.getsockname(), two.getsockname(), three.getsockname()
+        location = self.location or os.path.join(self.folder, "mail", "%n")
+        text = DOVECOT_TEXT.format(self.folder, *self.address, "lmtp imap pop3" if self.readers else "lmtp", location,
+                                   self.imap[1], self.pop3[1])
+        path = self.write("dovecot.conf", text)
         return self.launch([DOVECOT, "-F", "-c", path])
 
     def maildir(self, user):
         return os.path.join(self.folder, "mail", user)
+
+    def lmtp(self):
+        """The path of its unix socket."""
+        return os.path.join(self.folder, "lmtp")

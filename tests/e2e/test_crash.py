@@ -111,8 +111,7 @@ class Damage(unittest.TestCase):
     COUNT = 20
 
     def setUp(self):
-        self.gateway = Gateway(settings={"spool.segment_size": '"40M"', "queue.retry_min": '"1s"',
-                                         "queue.retry_max": '"1s"'})
+        self.gateway = Gateway(settings={"spool.segment_size": '"40M"', "queue.schedule": '{"1s"}'})
         self.addCleanup(self.gateway.close)
         self.gateway.start()
         os.rmdir(self.gateway.mail)

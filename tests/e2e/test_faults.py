@@ -72,7 +72,7 @@ class Faults(unittest.TestCase):
     def directory(self):
         if self.gateway is None:
             self.gateway = Gateway(settings={"spool.segment_size": '"40M"',
-                                             "queue.retry_min": '"1s"', "queue.retry_max": '"2s"'})
+                                             "queue.schedule": '{"1s", "2s"}'})
             self.addCleanup(self.gateway.close)
             self.arrivals = Arrivals(self.gateway)
         return self.gateway.directory

@@ -386,8 +386,7 @@ class Exhaustion(unittest.TestCase):
     def test_out_of_descriptors(self):
         """More connections than descriptors: who is in is served, the others wait or get 421, the
         processor is not busy with it, and afterwards all is as before."""
-        server = gateway(self, {"limits.connections": "1000", "queue.retry_min": '"1s"',
-                                "queue.retry_max": '"2s"'}, files_max=128)
+        server = gateway(self, {"limits.connections": "1000", "queue.schedule": '{"1s", "2s"}'}, files_max=128)
         clients, greeted = [], []
         for _ in range(200):
             client = server.client()

@@ -191,8 +191,7 @@ class Crashed(Judged):
 
     def test_spool(self):
         """Nothing was delivered: all is in the spool; after a start with the way free, all arrives."""
-        gateway = Gateway(settings={"spool.segment_size": '"40M"', "queue.retry_min": '"1s"',
-                                    "queue.retry_max": '"1s"'})
+        gateway = Gateway(settings={"spool.segment_size": '"40M"', "queue.schedule": '{"1s"}'})
         self.addCleanup(gateway.close)
         gateway.start()
         os.rmdir(gateway.mail)

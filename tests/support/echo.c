@@ -221,7 +221,7 @@ static void look(struct echo *echo)
     atomic_store(&echo->counts.starvations, echo->worker.starvations);
     atomic_store(&echo->counts.turns, echo->worker.turns);
     atomic_store(&echo->counts.slots, echo->worker.slots.used);
-    atomic_store(&echo->counts.jobs, echo->worker.jobs_out);
+    atomic_store(&echo->counts.jobs, echo->worker.expected);
 }
 
 static void for_each_stream(struct echo *echo, void (*act)(struct echo *, struct stream *))
@@ -321,7 +321,7 @@ static void keep_busy(struct echo *echo)
         struct busy_job *busy_job = malloc(sizeof(*busy_job));
         CHECK(busy_job != NULL);
         *busy_job = (struct busy_job){
-            {stay_busy, free_busy, &echo->worker, NULL},
+            {.run = stay_busy, .done = free_busy, .worker = &echo->worker},
             echo->options.busy
         };
         helpers_submit(echo->options.helpers, &busy_job->job);
@@ -333,7 +333,7 @@ static void count_leaks(struct echo *echo)
     const struct worker *worker = &echo->worker;
     const struct echo_counts *counts = &echo->counts;
     bool home = uring_in_kernel(worker->ring) == 0 && worker->slots.used == 0 &&
-                worker->blocks.used == 0 && worker->records.used == 0 && worker->jobs_out == 0 &&
+                worker->blocks.used == 0 && worker->records.used == 0 && worker->expected == 0 &&
                 echo->shy_count == 0 &&
                 worker->buffers.given + worker->buffers.home_count == worker->buffers.count &&
                 list_empty(&worker->streams) && list_empty(&worker->dirty) &&
@@ -345,7 +345,7 @@ static void count_leaks(struct echo *echo)
                  "%u, opened %u, "
                  "closed %u, late callbacks %u, starved %d",
                  echo->result, uring_in_kernel(worker->ring), worker->slots.used,
-                 worker->blocks.used, worker->records.used, worker->jobs_out,
+                 worker->blocks.used, worker->records.used, worker->expected,
                  worker->buffers.given + worker->buffers.home_count, worker->buffers.count,
                  counts->opened, counts->closed, counts->late_callbacks,
                  !list_empty(&worker->starved));

@@ -1,6 +1,7 @@
 /* Builds the courier's surroundings from the real parts; only the disk can be told to fail. */
 #include "tests/support/house.h"
 
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -56,8 +57,23 @@ struct routes *house_routes(const char *const *pairs)
     struct routes *routes = routes_new();
     const char *error;
     for (; pairs[0] != NULL; pairs += 2)
-        CHECK(routes_add(routes, bytes_of_string(pairs[0]), pairs[1], &error));
+        CHECK(routes_add(routes, bytes_of_string(pairs[0]), &pairs[1], 1, NULL, &error));
     return routes;
+}
+
+/* A resolver at port 9 of the loopback answers nobody: nothing leaves the machine. */
+static struct courier_rules house_rules(const struct house_plan *plan, const struct routes *routes)
+{
+    return (struct courier_rules){.routes = routes,
+                                  .lifetime_s = plan->lifetime_s,
+                                  .warn_after_s = plan->warn_after_s,
+                                  .bounce_original_max = 50000};
+}
+
+void house_configure(struct house *house, const struct routes *routes)
+{
+    struct courier_rules rules = house_rules(house->plan, routes);
+    courier_configure(house->courier, &rules);
 }
 
 void house_open(struct house *house, const struct house_plan *plan, const struct routes *routes)
@@ -76,13 +92,16 @@ void house_open(struct house *house, const struct house_plan *plan, const struct
     CHECK(house->log != NULL);
     house->courier = courier_new(&(struct courier_options){
         .log = house->log,
-        .routes = routes,
         .hostname = "mx.example.org",
-        .retry_min_s = plan->retry_min_s,
-        .retry_max_s = plan->retry_max_s,
-        .lifetime_s = plan->lifetime_s,
+        .rules = house_rules(plan, routes),
+        .schedule_s = {plan->retry_min_s,                                                  plan->retry_max_s},
+        .schedule_count = 2,
+        .connections_max = 50,
+        .dns = {.servers = {{.v4 = {.sin_family = AF_INET, .sin_port = htons(9)}}},
+                       .server_count = 1                                                                    },
         .cpu = -1,
     });
+    house->plan = plan;
     CHECK(house->courier != NULL);
     house->spool = spool_open(&(struct spool_options){.path = plan->path,
                                                       .segment_size = plan->segment_size != 0
@@ -101,7 +120,8 @@ void house_open(struct house *house, const struct house_plan *plan, const struct
     CHECK(house->staging != NULL);
     CHECK(courier_attach(house->courier, house->spool));
     CHECK(spool_start(house->spool) == 0);
-    CHECK(courier_start(house->courier) == 0);
+    const char *what = NULL;
+    CHECK(courier_start(house->courier, &what) == 0);
     house->next_id = spool_message_id_min(house->spool);
 }
 

@@ -11,11 +11,12 @@
 
 struct house_plan {
     const char *path; /* of the spool; the log is PATH.log */
-    uint32_t retry_min_s, retry_max_s, lifetime_s;
+    uint32_t retry_min_s, retry_max_s, lifetime_s, warn_after_s;
     uint64_t segment_size; /* 0: a usual one */
 };
 
 struct house {
+    const struct house_plan *plan;
     int log_descriptor;
     struct log *log;
     struct spool *spool;
@@ -40,6 +41,9 @@ struct routes *house_routes(const char *const *pairs);
 /* house_open starts it all, house_close stops it in order. Failures end the test program. */
 void house_open(struct house *house, const struct house_plan *plan, const struct routes *routes);
 void house_close(struct house *house);
+
+/* house_configure is a reload with other routes. */
+void house_configure(struct house *house, const struct routes *routes);
 
 /* house_stage stages a message from sender@example.com to recipients that are separated by blanks,
  * and returns its id. house_commit waits until all that was staged is durable. */

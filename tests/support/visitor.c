@@ -194,11 +194,15 @@ void visitor_free(struct visitor *visitor)
 
 struct visit *visitor_call(struct visitor *visitor, const union address_any *address)
 {
-    CHECK(visitor->visit_count < VISITOR_VISITS_MAX);
     int descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    CHECK(descriptor >= 0);
-    struct guest *guest =
-        worker_connect(&visitor->worker, descriptor, &address->any, sizeof(address->v4));
+    return visitor_call_at(visitor, descriptor, &address->any, sizeof(address->v4));
+}
+
+struct visit *visitor_call_at(struct visitor *visitor, int descriptor,
+                              const struct sockaddr *address, socklen_t len)
+{
+    CHECK(visitor->visit_count < VISITOR_VISITS_MAX && descriptor >= 0);
+    struct guest *guest = worker_connect(&visitor->worker, descriptor, address, len);
     if (guest == NULL) {
         close(descriptor);
         return NULL;
@@ -220,7 +224,7 @@ static void check_home(const struct visitor *visitor)
     CHECK(worker->slots.used == 0 && worker->blocks.used == 0 && worker->records.used == 0);
     CHECK(worker->buffers.given + worker->buffers.home_count == worker->buffers.count);
     CHECK(list_empty(&worker->streams) && list_empty(&worker->dirty));
-    CHECK(list_empty(&worker->starved) && worker->jobs_out == 0);
+    CHECK(list_empty(&worker->starved) && worker->expected == 0);
     for (uint32_t i = 0; i < visitor->visit_count; i++) {
         const struct visit *visit = &visitor->visits[i];
         CHECK(visit->closed == 1 && visit->opened <= 1);

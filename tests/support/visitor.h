@@ -60,6 +60,10 @@ void visitor_free(struct visitor *visitor);
  * the caller then sets; NULL: no slot. */
 struct visit *visitor_call(struct visitor *visitor, const union address_any *address);
 
+/* visitor_call_at does it with a descriptor of the caller's and any address. */
+struct visit *visitor_call_at(struct visitor *visitor, int descriptor,
+                              const struct sockaddr *address, socklen_t len);
+
 /* visitor_run runs until all connections are gone, and checks that everything came home and that
  * each visit heard what it must hear as often as it must. */
 void visitor_run(struct visitor *visitor);

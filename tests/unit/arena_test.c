@@ -105,12 +105,32 @@ static void copies(void **state)
     assert_int_equal(pool.used, 0);
 }
 
+static void rewinds(void **state)
+{
+    (void)state;
+    struct arena arena = {0};
+    const struct arena nothing = arena;
+    assert_non_null(arena_take(&arena, &pool, 100));
+    struct arena mark = arena;
+    const uint8_t *second = arena_take(&arena, &pool, 200);
+    arena_rewind(&arena, &pool, &mark);
+    assert_ptr_equal(arena_take(&arena, &pool, 8), second); /* the same place again */
+    for (int i = 1; i < BLOCKS; i++)
+        assert_non_null(arena_take(&arena, &pool, ARENA_TAKE_MAX));
+    assert_int_equal(pool.used, BLOCKS);
+    arena_rewind(&arena, &pool, &mark);
+    assert_int_equal(pool.used, 1);
+    assert_ptr_equal(arena_take(&arena, &pool, 8), second);
+    arena_rewind(&arena, &pool, &nothing);
+    assert_int_equal(pool.used, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(empty_arena),   cmocka_unit_test(pieces_do_not_overlap),
         cmocka_unit_test(largest_piece), cmocka_unit_test(empty_pool_changes_nothing),
-        cmocka_unit_test(copies),
+        cmocka_unit_test(copies),        cmocka_unit_test(rewinds),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

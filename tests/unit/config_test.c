@@ -46,10 +46,8 @@ static void what_is_left_out_has_its_default(void **state)
     assert_int_equal(config->spool.segment_size, 64 * 1024 * 1024);
     assert_int_equal(config->spool.staging_size, 8 * 1024 * 1024);
     assert_int_equal(config->spool.sync, SPOOL_SYNC_AUTO);
-    assert_int_equal(config->courier.retry_min_s, 60);
-    assert_int_equal(config->courier.retry_max_s, 3600);
-    assert_int_equal(config->courier.lifetime_s, 5 * 86400);
-    assert_ptr_equal(config->courier.routes, config->routes);
+    assert_int_equal(config->courier.rules.lifetime_s, 5 * 86400);
+    assert_ptr_equal(config->courier.rules.routes, config->routes);
     assert_int_equal(config->log.level, LOG_INFO);
     assert_int_equal(config->log.format, LOG_LOGFMT);
     assert_false(config->io_baseline);
@@ -81,7 +79,7 @@ static void every_word_is_understood(void **state)
         "  deliver = \"maildir:/var/mail/%d/%u\" }\n"
         "domain \"example.net\" { recipients = {\"*\"} deliver = \"discard:\" }\n"
         "log { level = debug format = json }\n"
-        "queue { retry_min = 10 retry_max = 1h lifetime = 30d }\n"
+        "queue { lifetime = 30d }\n"
         "io { features = baseline buffers = 1024 buffer_size = 4k }");
     assert_int_equal(config->worker_count, 3);
     assert_int_equal(config->server.connections_max, 7);
@@ -96,9 +94,7 @@ static void every_word_is_understood(void **state)
     assert_int_equal(config->spool.segment_size, 40 * 1024 * 1024);
     assert_int_equal(config->spool.sync, SPOOL_SYNC_DSYNC);
     assert_int_equal(config->spool.staging_size, 1024 * 1024);
-    assert_int_equal(config->courier.retry_min_s, 10);
-    assert_int_equal(config->courier.retry_max_s, 3600);
-    assert_int_equal(config->courier.lifetime_s, 30 * 86400);
+    assert_int_equal(config->courier.rules.lifetime_s, 30 * 86400);
     assert_int_equal(config->log.level, LOG_DEBUG);
     assert_int_equal(config->log.format, LOG_JSON);
     assert_true(config->io_baseline);
@@ -118,7 +114,7 @@ static void every_word_is_understood(void **state)
     assert_int_equal(check(config, "frank@example.org"), DIRECTORY_NO_SUCH_USER);
     assert_int_equal(check(config, "frank@example.net"), DIRECTORY_ACCEPT);
     assert_int_equal(check(config, "frank@example.com"), DIRECTORY_RELAY_DENIED);
-    const struct route *route = routes_find(config->routes, BYTES("alice@example.org"));
+    const struct route *route = routes_find(config->routes, BYTES("alice@example.org"), false);
     assert_string_equal(route->maildir, "/var/mail/%d/%u");
     config_free(config);
 }
@@ -164,10 +160,6 @@ static void wrong_values_are_told(void **state)
               "4: io.buffers: 100 is not a power of two\n"
               "4: io.buffer_size: 1 is not between 1k and 1M\n"
               "4: io.features: \"all\" is none of auto, baseline\n"),
-        WRONG(NEEDED "queue { retry_min = 2h }\n",
-              "4: queue.retry_min is longer than queue.retry_max\n"),
-        WRONG(NEEDED "queue {\n retry_max = 6d }\n",
-              "5: queue.retry_max is longer than queue.lifetime\n"),
         WRONG(LISTENER DOMAIN "hostname = \"mx_1\"",
               "3: hostname: \"mx_1\" is not a domain name\n"),
         WRONG(LISTENER DOMAIN "hostname = \"\"", "3: hostname: \"\" is not a domain name\n"),
@@ -202,11 +194,11 @@ static void wrong_listeners_and_domains_are_told(void **state)
         WRONG(NEEDED "domain \"example..net\" { }", "4: \"example..net\" is not a domain name\n"),
         WRONG(NEEDED "domain \"example.net\" { }", "4: domain \"example.net\" has no recipients\n"
                                                    "4: domain \"example.net\" has no deliver\n"),
-        WRONG(
-            NEEDED
-            "domain \"example.net\" { recipients = {\n\"a\",\n\"b c\"} deliver = \"pipe:x\" }",
-            "6: recipient \"b c\" is none of: a local part, a local part with +*, or *\n"
-            "6: domain.deliver: \"pipe:x\": the target is neither maildir:TEMPLATE nor discard:\n"),
+        WRONG(NEEDED
+              "domain \"example.net\" { recipients = {\n\"a\",\n\"b c\"} deliver = \"pipe:x\" }",
+              "6: recipient \"b c\" is none of: a local part, a local part with +*, or *\n"
+              "6: domain.deliver: pipe:x: the target is none of maildir:TEMPLATE, discard:, mx:, "
+              "smtp:HOST[:PORT], lmtp:HOST:PORT, lmtp:unix:PATH\n"),
         WRONG(NEEDED
               "domain \"example.net\" { recipients = {\"@gone.txt\"} deliver = \"discard:\" }",
               "4: recipients file /gone.txt: No such file or directory\n"),
@@ -228,8 +220,8 @@ static void wrong_forms_are_told(void **state)
     static const struct scratch_wrong cases[] = {
         WRONG(NEEDED "colour = red", "4: unknown word colour\n"),
         WRONG(NEEDED "limits { speed = 5 }", "4: unknown word speed in limits\n"),
-        WRONG(NEEDED "admin { http = \"127.0.0.1:8025\" }", "4: unknown word admin\n"),
-        WRONG(NEEDED "alias \"a@example.org\" { to = {\"b\"} }", "4: unknown word alias\n"),
+        WRONG(NEEDED "admin { http = \"127.0.0.1:8025\" }", "4: unknown word http in admin\n"),
+        WRONG(NEEDED "queue { retry_min = 1m }", "4: unknown word retry_min in queue\n"),
         WRONG(NEEDED
               "listener \"b\" { mode = fast address = {\"[::1]:25\"} proxy = {\"10.0.0.0/8\"} }",
               "4: unknown word mode in listener\n4: unknown word proxy in listener\n"),
@@ -270,7 +262,7 @@ static void all_mistakes_are_told_at_once(void **state)
         "/* three\n"
         "   four */ hostname = \"a b\"\n"
         "nonsense = {1, 2, {}\n"
-        "alias \"x\" {\n"
+        "filter \"x\" {\n"
         "  nested { deep = 1 } # }\n"
         "}\n"
         "limits {\n"
@@ -296,7 +288,7 @@ static void all_mistakes_are_told_at_once(void **state)
         "/* three\n"
         "   four */ hostname = \"a b\"\n"
         "nonsense = {1, 2}\n"
-        "alias \"x\" {\n"
+        "filter \"x\" {\n"
         "  nested { deep = 1 } # }\n"
         "}\n"
         "limits {\n"
@@ -308,7 +300,7 @@ static void all_mistakes_are_told_at_once(void **state)
         "  # fourteen\n"
         "  \"127.0.0.1\" } }\n",
         "5: unknown word nonsense\n"
-        "6: unknown word alias\n"
+        "6: unknown word filter\n"
         "12: unknown word unknown in limits\n"
         "2: workers: 100 is not between 0 and 48\n"
         "11: limits.recipients: 0 is not between 1 and 10000\n"
@@ -427,24 +419,21 @@ static void a_reload_knows_what_needs_a_restart(void **state)
     struct config *same =
         scratch_good(NEEDED "log { level = debug } limits { connections = 5 }\n"
                             "domain \"b.example\" { recipients = \"*\" deliver = \"discard:\" }");
-    struct config *other =
-        scratch_good("hostname = \"other.example\" workers = 48 io { features = "
-                     "baseline buffers = 2 buffer_size = 1k}\n"
-                     "listener \"mx\" { address = {\"127.0.0.1:26\"} }\n" DOMAIN
-                     "spool { path = x segment_size = 128M sync = none "
-                     "staging_size = 16M } queue { retry_min = 5 retry_max = 6 lifetime = 7 }\n"
-                     "limits { connections = 50001 }");
+    struct config *other = scratch_good("hostname = \"other.example\" workers = 48 io { features = "
+                                        "baseline buffers = 2 buffer_size = 1k}\n"
+                                        "listener \"mx\" { address = {\"127.0.0.1:26\"} }\n" DOMAIN
+                                        "spool { path = x segment_size = 128M sync = none "
+                                        "staging_size = 16M } limits { connections = 50001 }");
     FILE *out = open_memstream(&said, &size);
     assert_int_equal(config_restart_needed(running, same, out), 0);
     fflush(out);
     assert_string_equal(said, "");
-    assert_int_equal(config_restart_needed(running, other, out), 14);
+    assert_int_equal(config_restart_needed(running, other, out), 11);
     fclose(out);
     static const char *const words[] = {
-        "hostname",        "workers",         "listener",           "limits.connections",
-        "spool.path",      "spool.sync",      "spool.segment_size", "spool.staging_size",
-        "queue.retry_min", "queue.retry_max", "queue.lifetime",     "io.features",
-        "io.buffers",      "io.buffer_size"};
+        "hostname",    "workers",    "listener",           "limits.connections",
+        "spool.path",  "spool.sync", "spool.segment_size", "spool.staging_size",
+        "io.features", "io.buffers", "io.buffer_size"};
     char line[128];
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
         snprintf(line, sizeof(line), "%s is new in the configuration", words[i]);

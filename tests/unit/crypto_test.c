@@ -47,6 +47,39 @@ static void sha256_takes_a_million_bytes(void **state)
     free(data);
 }
 
+static void hmac_is(const void *key, size_t key_len, const void *data, size_t len, const char *want)
+{
+    uint8_t code[CRYPTO_SHA1_LEN];
+    char hex[2 * CRYPTO_SHA1_LEN + 1];
+
+    assert_true(crypto_hmac_sha1(key, key_len, data, len, code));
+    for (size_t i = 0; i < sizeof(code); i++)
+        snprintf(hex + 2 * i, 3, "%02x", code[i]);
+    assert_string_equal(hex, want);
+}
+
+/* The test cases of RFC 2202 3: 1, 2, 3, 4 and 7. */
+static void hmac_sha1_knows_the_examples(void **state)
+{
+    (void)state;
+    static const char large[] = "Test Using Larger Than Block-Size Key and Larger Than One Block-"
+                                "Size Data";
+    uint8_t key[80], data[50];
+
+    memset(key, 0x0b, 20);
+    hmac_is(key, 20, "Hi There", 8, "b617318655057264e28bc0b6fb378c8ef146be00");
+    hmac_is("Jefe", 4, "what do ya want for nothing?", 28,
+            "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79");
+    memset(key, 0xaa, sizeof(key));
+    memset(data, 0xdd, sizeof(data));
+    hmac_is(key, 20, data, sizeof(data), "125d7342b9ac11cd91a39af48aa17b4f63f175d3");
+    hmac_is(key, 80, large, sizeof(large) - 1, "e8e99d0f45237d786d6bbaa7965c7808bbff1a91");
+    for (uint8_t i = 0; i < 25; i++)
+        key[i] = (uint8_t)(i + 1);
+    memset(data, 0xcd, sizeof(data));
+    hmac_is(key, 25, data, sizeof(data), "4c9007f4026250c6bc8414f9bf50c86c2d7235da");
+}
+
 /* Every byte must take other values in 64 tries; a byte that never changed would be there by chance
  * once in 2^504. The bytes around the buffer must stay. */
 static void random_fills_all_and_only_all(void **state)
@@ -90,6 +123,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sha256_knows_the_examples),
         cmocka_unit_test(sha256_takes_a_million_bytes),
+        cmocka_unit_test(hmac_sha1_knows_the_examples),
         cmocka_unit_test(random_fills_all_and_only_all),
         cmocka_unit_test(random_takes_no_bytes),
         cmocka_unit_test(library_names_its_version),

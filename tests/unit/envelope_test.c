@@ -12,8 +12,8 @@
 
 static const struct envelope_recipient recipients[] = {
     {.forward_path = BYTES("alice@example.org"), .notify = 3},
-    {.forward_path = BYTES("\"odd\r\n name\"@example.org"),                                          .orcpt = BYTES("rfc822;x+2Bz")},
-    {.forward_path = BYTES("")},
+    {                         .forward_path = BYTES("\"odd\r\n name\"@example.org"),            .orcpt = BYTES("rfc822;x+2Bz")           },
+    { .forward_path = BYTES(""),                         .notify = 8,                                    .forwarded = true},
 };
 
 static const struct envelope example = {.message_id = 0x1122334455667788,
@@ -52,9 +52,32 @@ static void round_trip(void **state)
         assert_true(bytes_equal(one.forward_path, recipients[i].forward_path));
         assert_true(bytes_equal(one.orcpt, recipients[i].orcpt));
         assert_int_equal(one.notify, recipients[i].notify);
+        assert_int_equal(one.forwarded, recipients[i].forwarded);
     }
     assert_int_equal(cursor, len);
     free(form);
+    (void)state;
+}
+
+/* A recipient's mark stands in the octet of NOTIFY, for ever; what has none reads as before. */
+static void forwarded_has_its_place(void **state)
+{
+    struct envelope envelope = {.message_id = 1, .recipient_count = 1};
+    struct envelope_recipient one = {.forward_path = BYTES("a@b")};
+    for (unsigned notify = 0; notify < 16; notify++) {
+        for (unsigned forwarded = 0; forwarded < 2; forwarded++) {
+            uint8_t form[80];
+            size_t cursor = 0;
+            one.notify = (uint8_t)notify;
+            one.forwarded = forwarded;
+            size_t len = envelope_write(&envelope, &one, form);
+            assert_int_equal(form[sizeof(struct envelope_head) + 4], notify + 128 * forwarded);
+            struct envelope_recipient read =
+                envelope_recipient_next(bytes_make(form, len), &cursor);
+            assert_int_equal(read.notify, notify);
+            assert_int_equal(read.forwarded, forwarded);
+        }
+    }
     (void)state;
 }
 
@@ -137,6 +160,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(round_trip),
+        cmocka_unit_test(forwarded_has_its_place),
         cmocka_unit_test(flags_keep_their_places),
         cmocka_unit_test(nothing_at_all),
         cmocka_unit_test(every_other_length),

@@ -172,7 +172,7 @@ static void *work(void *argument)
     CHECK(worker_init(place->worker, &place->options, &what) == 0);
     atomic_store(&place->ready, 1);
     CHECK(worker_run(place->worker) == 0);
-    CHECK(place->worker->jobs_out == 0);
+    CHECK(place->worker->expected == 0);
     worker_cleanup(place->worker);
     free(place->worker);
     return NULL;
@@ -245,7 +245,7 @@ static void submit(struct place *place, uint32_t count)
 static void each_job_once(void **state)
 {
     enum { COUNT = 4000 };
-    struct helpers *helpers = helpers_new(4);
+    struct helpers *helpers = helpers_new(4, HELPERS_LOW);
     assert_non_null(helpers);
     struct place *place = place_start(state, helpers);
     for (uint32_t i = 0; i < COUNT; i++)
@@ -268,7 +268,7 @@ static void each_job_once(void **state)
 static void order_is_kept(void **state)
 {
     enum { COUNT = 1000 };
-    struct helpers *helpers = helpers_new(1);
+    struct helpers *helpers = helpers_new(1, HELPERS_LOW);
     assert_non_null(helpers);
     struct place *place = place_start(state, helpers);
     for (uint32_t i = 0; i < COUNT; i++)
@@ -296,7 +296,7 @@ static void order_is_kept(void **state)
 /* The only helper is held up: another thread, of more weight, takes what comes after. */
 static void relief_comes(void **state)
 {
-    struct helpers *helpers = helpers_new(1);
+    struct helpers *helpers = helpers_new(1, HELPERS_LOW);
     assert_non_null(helpers);
     struct place *place = place_start(state, helpers);
     place->tasks[0].work_us = 1000000;
@@ -316,7 +316,7 @@ static void relief_comes(void **state)
 static void reserve_comes(void **state)
 {
     enum { COUNT = 200 };
-    struct helpers *helpers = helpers_new(1);
+    struct helpers *helpers = helpers_new(1, HELPERS_LOW);
     assert_non_null(helpers);
     struct place *place = place_start(state, helpers);
     for (uint32_t i = 0; i < COUNT; i++)
@@ -336,7 +336,7 @@ static void reserve_comes(void **state)
 /* Nothing else would wake this worker. */
 static void sleeper_wakes(void **state)
 {
-    struct helpers *helpers = helpers_new(1);
+    struct helpers *helpers = helpers_new(1, HELPERS_LOW);
     assert_non_null(helpers);
     struct place *place = place_start(state, helpers);
     for (uint32_t i = 0; i < 200; i++) {
@@ -352,7 +352,7 @@ static void sleeper_wakes(void **state)
 
 static void worker_turns_on(void **state)
 {
-    struct helpers *helpers = helpers_new(1);
+    struct helpers *helpers = helpers_new(1, HELPERS_LOW);
     assert_non_null(helpers);
     struct place *place = place_start(state, helpers);
     place->tasks[0].work_us = 300000;
@@ -376,7 +376,7 @@ static void worker_turns_on(void **state)
  * nothing of it any more (it is freed at once: the sanitizers look). */
 static void end_waits_for_jobs(void **state)
 {
-    struct helpers *helpers = helpers_new(3);
+    struct helpers *helpers = helpers_new(3, HELPERS_LOW);
     assert_non_null(helpers);
     for (uint32_t round = 0; round < 150; round++) {
         struct place *place = place_start(state, helpers);
@@ -396,7 +396,7 @@ static void end_waits_for_jobs(void **state)
 static void two_workers(void **state)
 {
     enum { COUNT = 2000 };
-    struct helpers *helpers = helpers_new(2);
+    struct helpers *helpers = helpers_new(2, HELPERS_LOW);
     assert_non_null(helpers);
     struct place *first = place_start(state, helpers);
     struct place *second = place_start(state, helpers);
@@ -416,7 +416,7 @@ static void threads_are_modest(void **state)
 {
     sigset_t before, after;
     pthread_sigmask(SIG_SETMASK, NULL, &before);
-    struct helpers *helpers = helpers_new(1);
+    struct helpers *helpers = helpers_new(1, HELPERS_LOW);
     assert_non_null(helpers);
     pthread_sigmask(SIG_SETMASK, NULL, &after);
     assert_int_equal(sigismember(&before, SIGTERM), sigismember(&after, SIGTERM));
@@ -437,7 +437,7 @@ static void none_and_many(void **state)
 {
     (void)state;
     helpers_free(NULL);
-    struct helpers *helpers = helpers_new(64);
+    struct helpers *helpers = helpers_new(64, HELPERS_LOW);
     assert_non_null(helpers);
     helpers_free(helpers);
 }
@@ -458,7 +458,7 @@ static void no_threads(void **state)
     assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
     struct rlimit tight = {(rlim_t)pages * (rlim_t)getpagesize() + (20u << 20), before.rlim_max};
     assert_int_equal(setrlimit(RLIMIT_AS, &tight), 0);
-    struct helpers *helpers = helpers_new(64);
+    struct helpers *helpers = helpers_new(64, HELPERS_LOW);
     int error = errno;
     assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
     assert_null(helpers);

@@ -11,14 +11,14 @@
 static void add(struct routes *routes, const char *domain, const char *target)
 {
     const char *error = "";
-    if (!routes_add(routes, bytes_of_string(domain), target, &error))
+    if (!routes_add(routes, bytes_of_string(domain), &target, 1, NULL, &error))
         fail_msg("%s -> %s: %s", domain, target, error);
     assert_null(error);
 }
 
 static const struct route *find(const struct routes *routes, const char *mailbox)
 {
-    return routes_find(routes, bytes_of_string(mailbox));
+    return routes_find(routes, bytes_of_string(mailbox), false);
 }
 
 static void finds(void **state)
@@ -64,24 +64,144 @@ static void refuses(void **state)
 {
     (void)state;
     static const char *const bad[] = {
-        "",           "maildir",          "maildir:",           "discard",
-        "discard:x",  "smtp:host",        "maildir:/v/%x",      "maildir:/v/%",
-        "Maildir:/v", "maildir:/v/%d/..", "maildir:%u/./mails", "maildir:/v/%d/../%u",
+        "",
+        "maildir",
+        "maildir:",
+        "discard",
+        "discard:x",
+        "smtp:",
+        "maildir:/v/%x",
+        "maildir:/v/%",
+        "Maildir:/v",
+        "maildir:/v/%d/..",
+        "maildir:%u/./mails",
+        "maildir:/v/%d/../%u",
     };
     struct routes *routes = routes_new();
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         const char *error = NULL;
-        assert_false(routes_add(routes, BYTES("example.org"), bad[i], &error));
+        assert_false(routes_add(routes, BYTES("example.org"), &bad[i], 1, NULL, &error));
         assert_non_null(error);
         assert_null(find(routes, "a@example.org"));
     }
     const char *error = NULL;
-    assert_false(routes_add(routes, BYTES(""), "discard:", &error));
+    const char *discard = "discard:", *maildir = "maildir:/v";
+    assert_false(routes_add(routes, BYTES(""), &discard, 1, NULL, &error));
     add(routes, "example.org", "discard:");
-    assert_false(routes_add(routes, BYTES("EXAMPLE.org"), "maildir:/v", &error));
+    assert_false(routes_add(routes, BYTES("EXAMPLE.org"), &maildir, 1, NULL, &error));
     assert_string_equal(error, "the domain has a route already");
     assert_true(routes_discard_only(routes));
     add(routes, "example.net", "maildir:../mail/%%/%u");
+    assert_false(routes_discard_only(routes));
+    routes_free(routes);
+}
+
+static void next_hops(void **state)
+{
+    (void)state;
+    static const char *const two[] = {"smtp:a.example:25 weight=3", "smtp:[2001:db8::1]"};
+    static const struct route_options strict = {
+        .tls = ROUTE_TLS_REQUIRED, .tls_verify = true, .connections = 5, .rate = 7};
+    const char *error;
+    struct routes *routes = routes_new();
+    assert_true(routes_add(routes, BYTES("two.example"), two, 2, &strict, &error));
+    add(routes, "mx.example", "mx:");
+    add(routes, "mx2.example", "smtp:[MX]");
+    add(routes, "other.example", "mx:Elsewhere.example");
+    add(routes, "lmtp.example", "lmtp:unix:/run/lmtp weight=9");
+
+    const struct route *route = find(routes, "x@two.example");
+    assert_int_equal(route->kind, ROUTE_SMTP);
+    assert_int_equal(route->host_count, 2);
+    assert_string_equal(route->hosts[0].name, "a.example");
+    assert_int_equal(route->hosts[0].weight, 3);
+    assert_string_equal(route->hosts[1].name, "2001:db8::1");
+    assert_int_equal(route->hosts[1].port, 25);
+    assert_int_equal(route->hosts[1].weight, 1);
+    assert_string_equal(route->text, "smtp:a.example:25 weight=3, smtp:[2001:db8::1] tls=required "
+                                     "tls_verify=true connections=5 rate=7");
+    assert_int_equal(route->options.rate, 7);
+    assert_string_equal(find(routes, "x@other.example")->exchange, "Elsewhere.example");
+    assert_string_equal(find(routes, "x@mx2.example")->text, "mx:");
+    assert_int_equal(find(routes, "x@lmtp.example")->hosts[0].port, 0);
+    assert_string_equal(find(routes, "x@lmtp.example")->hosts[0].name, "/run/lmtp");
+    assert_false(routes_discard_only(routes));
+
+    /* Which share a destination. */
+    const struct route *mx = find(routes, "x@mx.example"), *mx2 = find(routes, "x@mx2.example");
+    assert_false(route_same_destination(mx, BYTES("mx.example"), mx2, BYTES("mx2.example")));
+    assert_true(route_same_destination(mx, BYTES("a.example"), mx2, BYTES("A.example")));
+    assert_true(route_same_destination(route, BYTES("a"), route, BYTES("b")));
+    assert_false(route_same_destination(route, BYTES("a"), mx, BYTES("a")));
+    assert_false(route_same_destination(NULL, BYTES("a"), mx, BYTES("a")));
+    assert_true(route_same_destination(NULL, BYTES("a"), NULL, BYTES("b")));
+
+    /* Foreign: by MX unless said otherwise, and only for what was forwarded. */
+    assert_null(find(routes, "x@foreign.example"));
+    assert_int_equal(routes_find(routes, BYTES("x@foreign.example"), true)->kind, ROUTE_MX);
+    assert_ptr_equal(routes_find(routes, BYTES("x@mx.example"), true), mx);
+    static const char *const relay[] = {"smtp:relay.example:587"};
+    assert_true(routes_add_foreign(routes, relay, 1, NULL, &error));
+    assert_int_equal(routes_find(routes, BYTES("x@foreign.example"), true)->hosts[0].port, 587);
+    assert_null(find(routes, "x@foreign.example"));
+    routes_free(routes);
+}
+
+static void bad_next_hops(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {
+        "smtp:",
+        "smtp:a b",
+        "smtp:a weight=0",
+        "smtp:a weight=1001",
+        "smtp:a:0",
+        "smtp:a:65536",
+        "smtp:::1",
+        "smtp:[::1",
+        "smtp:[a]:25",
+        "smtp:a:25x",
+        "lmtp:a",
+        "lmtp:unix:",
+        "mx:a..b",
+        "mx:a:25",
+        "smtp:j\xc3\xb6rg.example",
+        "lmtp:",
+    };
+    static const struct {
+        const char *targets[2];
+        uint32_t count;
+        struct route_options options;
+    } mixed[] = {
+        {{"smtp:a", "lmtp:b:24"},  2, {0}                                        },
+        {{"mx:", "mx:"},           2, {0}                                        },
+        {{"discard:", "discard:"}, 2, {0}                                        },
+        {{"maildir:/v/%u"},        1, {.tls = ROUTE_TLS_REQUIRED}                },
+        {{"discard:"},             1, {.rate = 1}                                },
+        {{"discard:"},             1, {.through = true}                          },
+        {{"lmtp:unix:/x"},         1, {.tls_verify = true}                       },
+        {{"smtp:a"},               1, {.tls = ROUTE_TLS_NONE, .tls_verify = true}},
+        {{"mx:"},                  1, {.tls = ROUTE_TLS_IMPLICIT}                },
+        {{"smtp:a"},               0, {0}                                        },
+    };
+    struct routes *routes = routes_new();
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        const char *error = NULL;
+        assert_false(routes_add(routes, BYTES("example.org"), &bad[i], 1, NULL, &error));
+        assert_non_null(error);
+        assert_false(routes_add_foreign(routes, &bad[i], 1, NULL, &error));
+    }
+    for (size_t i = 0; i < sizeof mixed / sizeof mixed[0]; i++) {
+        const char *error = NULL;
+        assert_false(routes_add(routes, BYTES("example.org"), mixed[i].targets, mixed[i].count,
+                                &mixed[i].options, &error));
+        assert_non_null(error);
+    }
+    assert_null(find(routes, "a@example.org"));
+    add(routes, "example.net", "discard:");
+    assert_true(routes_discard_only(routes));
+    const char *error, *mx = "mx:";
+    assert_true(routes_add_foreign(routes, &mx, 1, NULL, &error));
     assert_false(routes_discard_only(routes));
     routes_free(routes);
 }
@@ -113,10 +233,8 @@ static void many(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(finds),
-        cmocka_unit_test(empty_table),
-        cmocka_unit_test(refuses),
-        cmocka_unit_test(many),
+        cmocka_unit_test(finds),     cmocka_unit_test(empty_table),   cmocka_unit_test(refuses),
+        cmocka_unit_test(next_hops), cmocka_unit_test(bad_next_hops), cmocka_unit_test(many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -177,7 +177,7 @@ static void visitor_end(struct visitor *visitor)
 static void crowd(struct echo_options options)
 {
     static struct visitor visitors[AT_ONCE];
-    struct helpers *helpers = helpers_new(1);
+    struct helpers *helpers = helpers_new(1, HELPERS_LOW);
     uint32_t begun = 0, over = 0;
     uint64_t end_us = clock_monotonic_us() + PATIENCE_US;
     options.tls = secure_both;

@@ -212,7 +212,7 @@ static void breaches(void **state)
 /* The key operation is with a helper when the connection ends, or when more octets come. */
 static void breaches_at_key(void **state)
 {
-    struct helpers *helpers = helpers_new(1);
+    struct helpers *helpers = helpers_new(1, HELPERS_LOW);
     for (int i = 0; i < 2 * BREACH_COUNT; i++) {
         _Atomic bool busy = true;
         struct echo *echo = secure_start(state, (struct echo_options){.tls_first = i % 2 == 0,
@@ -255,7 +255,7 @@ static void breaches_at_key(void **state)
 static void dead_keys(void **state)
 {
     enum { COUNT = 60 }; /* fewer than bring the reserve of the helpers */
-    struct helpers *helpers = helpers_new(1);
+    struct helpers *helpers = helpers_new(1, HELPERS_LOW);
     _Atomic bool busy = true;
     struct echo *echo = secure_start(
         state, (struct echo_options){

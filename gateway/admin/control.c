@@ -1,0 +1,348 @@
+/* The thread of the control socket: see control.h. It waits in poll(2), reads requests, and gives
+ * each client that has one under way a step in turn, as long as the client takes what was found
+ * before. */
+#include "gateway/admin/control.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "gateway/admin/task.h"
+#include "gateway/base/clock.h"
+
+enum {
+    CLIENTS_MAX = 16,
+    LINE_MAX_LEN = 128 * 1024,    /* of a request: the most ids that one may have take 64 KiB */
+    WAITING_MAX = 64 * 1024,      /* octets of an answer; no step is made while more wait */
+    SILENT_US = 60 * 1000 * 1000, /* a client may be silent, or take nothing, for so long */
+    POLL_MS = 1000,
+    BACKLOG = 16,
+};
+
+struct control_client {
+    int descriptor; /* -1: nobody */
+    uint32_t uid;
+    bool ended; /* it will ask nothing more */
+    char *line; /* LINE_MAX_LEN octets; what was read and is no whole request yet */
+    size_t line_len;
+    struct task *task; /* under way; NULL: none */
+    struct output output;
+    uint64_t active_us; /* when it last sent or took something */
+};
+
+struct control {
+    struct sockaddr_un place;
+    int listener;
+    int bell; /* eventfd: stop */
+    pthread_t thread;
+    pthread_mutex_t lock; /* of house.routes, held during each step */
+    struct log_port *log;
+    struct control_client clients[CLIENTS_MAX];
+    struct task_house house;
+};
+
+static void *run(void *argument);
+static int open_socket(const struct sockaddr_un *place, char *error, size_t error_size);
+
+/* --- start and end --- */
+
+static bool fill_place(struct sockaddr_un *place, const char *path)
+{
+    size_t len = strlen(path);
+    place->sun_family = AF_UNIX;
+    if (len == 0 || len >= sizeof(place->sun_path))
+        return false;
+    memcpy(place->sun_path, path, len + 1);
+    return true;
+}
+
+struct control *control_start(const struct control_options *options, char *error, size_t error_size)
+{
+    struct control *control = calloc(1, sizeof(*control));
+    if (control == NULL || !fill_place(&control->place, options->path)) {
+        snprintf(error, error_size, "%s",
+                 control == NULL ? "out of memory" : "the path is empty or too long");
+        free(control);
+        return NULL;
+    }
+    for (size_t i = 0; i < CLIENTS_MAX; i++)
+        control->clients[i].descriptor = -1;
+    control->log = log_port_new(options->log, "control");
+    control->house.courier = options->courier;
+    control->house.spool = options->spool;
+    control->house.routes = options->routes;
+    control->house.log = control->log;
+    pthread_mutex_init(&control->lock, NULL);
+    control->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    control->listener = open_socket(&control->place, error, error_size);
+    bool open = control->bell >= 0 && control->listener >= 0;
+    if (open && pthread_create(&control->thread, NULL, run, control) == 0)
+        return control;
+    if (open || control->bell < 0)
+        snprintf(error, error_size, "no thread or descriptor");
+    if (control->listener >= 0) {
+        unlink(control->place.sun_path);
+        close(control->listener);
+    }
+    if (control->bell >= 0)
+        close(control->bell);
+    pthread_mutex_destroy(&control->lock);
+    free(control);
+    return NULL;
+}
+
+void control_configure(struct control *control, const struct routes *routes)
+{
+    pthread_mutex_lock(&control->lock);
+    control->house.routes = routes;
+    pthread_mutex_unlock(&control->lock);
+}
+
+void control_stop(struct control *control)
+{
+    if (control == NULL)
+        return;
+    while (write(control->bell, &(uint64_t){1}, sizeof(uint64_t)) < 0 && errno == EINTR)
+        continue;
+    pthread_join(control->thread, NULL);
+    unlink(control->place.sun_path);
+    close(control->listener);
+    close(control->bell);
+    spool_read_close(&control->house.reader);
+    pthread_mutex_destroy(&control->lock);
+    free(control);
+}
+
+/* --- the socket --- */
+
+/* is_alive: does anybody answer at this socket? */
+static bool is_alive(const struct sockaddr_un *place)
+{
+    int descriptor = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    bool alive = descriptor >= 0 &&
+                 (connect(descriptor, (const struct sockaddr *)place, sizeof(*place)) == 0 ||
+                  errno == EAGAIN);
+    if (descriptor >= 0)
+        close(descriptor);
+    return alive;
+}
+
+/* make_way removes a socket that a dead process has left. False: something is in the way. */
+static bool make_way(const struct sockaddr_un *place, char *error, size_t error_size)
+{
+    struct stat status;
+    const char *path = place->sun_path;
+    if (lstat(path, &status) != 0)
+        return true;
+    if (!S_ISSOCK(status.st_mode))
+        snprintf(error, error_size, "%s is there, and is no socket", path);
+    else if (is_alive(place))
+        snprintf(error, error_size, "another process answers at %s", path);
+    else if (unlink(path) != 0)
+        snprintf(error, error_size, "%s, which a dead process has left: %s", path, strerror(errno));
+    else
+        return true;
+    return false;
+}
+
+static void make_folder(const char *path)
+{
+    char folder[sizeof(((struct sockaddr_un *)0)->sun_path)];
+    const char *slash = strrchr(path, '/');
+    if (slash == NULL || slash == path)
+        return;
+    snprintf(folder, sizeof(folder), "%.*s", (int)(slash - path), path);
+    (void)mkdir(folder, 0755); /* bind says why, if there is none */
+}
+
+static int open_socket(const struct sockaddr_un *place, char *error, size_t error_size)
+{
+    if (!make_way(place, error, error_size))
+        return -1;
+    make_folder(place->sun_path);
+    int descriptor = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    /* The mode before bind closes the gap in which others could connect. The umask applies to it,
+     * so it is said again. */
+    if (descriptor >= 0 && fchmod(descriptor, 0660) == 0 &&
+        bind(descriptor, (const struct sockaddr *)place, sizeof(*place)) == 0 &&
+        chmod(place->sun_path, 0660) == 0 && listen(descriptor, BACKLOG) == 0)
+        return descriptor;
+    snprintf(error, error_size, "%s: %s", place->sun_path, strerror(errno));
+    if (descriptor >= 0)
+        close(descriptor);
+    return -1;
+}
+
+/* --- clients --- */
+
+static void hang_up(struct control_client *client)
+{
+    close(client->descriptor);
+    task_free(client->task);
+    output_free(&client->output);
+    free(client->line);
+    *client = (struct control_client){.descriptor = -1};
+}
+
+static void answer_error(struct control_client *client, const char *text)
+{
+    output_add(&client->output, json_pack("{s:o}", "error", output_text(bytes_of_string(text))));
+}
+
+static void take_client(struct control *control)
+{
+    struct ucred peer = {.uid = (uid_t)-1};
+    socklen_t peer_size = sizeof(peer);
+    struct control_client *client = NULL;
+    int descriptor = accept4(control->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (descriptor < 0)
+        return;
+    for (size_t i = 0; i < CLIENTS_MAX && client == NULL; i++)
+        if (control->clients[i].descriptor < 0)
+            client = &control->clients[i];
+    char *line = client == NULL ? NULL : malloc(LINE_MAX_LEN);
+    if (line == NULL) {
+        static const char busy[] = "{\"error\":\"too many clients\"}\n";
+        (void)!send(descriptor, busy, sizeof(busy) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+        close(descriptor);
+        return;
+    }
+    (void)getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &peer, &peer_size);
+    *client = (struct control_client){
+        .descriptor = descriptor, .uid = peer.uid, .line = line, .active_us = clock_monotonic_us()};
+}
+
+/* begin takes the next whole line, when there is one and nothing is under way. False: none. */
+static bool begin(struct control_client *client)
+{
+    char error[INQUIRY_ERROR_MAX];
+    struct inquiry inquiry;
+    const char *end = client->task != NULL || client->line_len == 0
+                          ? NULL
+                          : memchr(client->line, '\n', client->line_len);
+    if (end == NULL)
+        return false;
+    size_t len = (size_t)(end - client->line);
+    struct bytes text = bytes_make(client->line, len);
+    if (!inquiry_parse(text, &inquiry, error))
+        answer_error(client, error);
+    else if ((client->task = task_new(&inquiry, text, client->uid)) == NULL)
+        answer_error(client, "out of memory");
+    client->line_len -= len + 1;
+    memmove(client->line, end + 1, client->line_len);
+    return true;
+}
+
+static void read_some(struct control_client *client)
+{
+    ssize_t got = recv(client->descriptor, client->line + client->line_len,
+                       LINE_MAX_LEN - client->line_len, MSG_DONTWAIT);
+    if (got > 0) {
+        client->line_len += (size_t)got;
+        client->active_us = clock_monotonic_us();
+        if (client->line_len == LINE_MAX_LEN && memchr(client->line, '\n', LINE_MAX_LEN) == NULL) {
+            answer_error(client, "the request is too long");
+            client->line_len = 0;
+            client->ended = true;
+        }
+    } else if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
+        client->ended = true;
+    }
+}
+
+static bool may_step(const struct control_client *client)
+{
+    return client->task != NULL && output_waiting(&client->output) < WAITING_MAX;
+}
+
+static void step(struct control *control, struct control_client *client)
+{
+    pthread_mutex_lock(&control->lock);
+    bool more = task_step(client->task, &control->house, &client->output);
+    pthread_mutex_unlock(&control->lock);
+    if (more)
+        return;
+    task_free(client->task);
+    client->task = NULL;
+    client->active_us = clock_monotonic_us();
+}
+
+/* serve_client does for a client what can be done now. False: it is to be hung up on. */
+static bool serve_client(struct control *control, struct control_client *client, short events)
+{
+    if ((events & (POLLIN | POLLHUP | POLLERR)) != 0 && !client->ended)
+        read_some(client);
+    if (client->task == NULL && output_waiting(&client->output) < WAITING_MAX)
+        (void)begin(client);
+    if (may_step(client))
+        step(control, client);
+    size_t waiting = output_waiting(&client->output);
+    if (client->output.failed || !output_send(&client->output, client->descriptor))
+        return false;
+    size_t left = output_waiting(&client->output);
+    uint64_t now_us = clock_monotonic_us();
+    if (left < waiting)
+        client->active_us = now_us;
+    bool idle = client->task == NULL && left == 0;
+    bool asks = client->line_len > 0 && memchr(client->line, '\n', client->line_len) != NULL;
+    if (client->ended && idle && !asks)
+        return false;
+    return may_step(client) || asks || now_us - client->active_us < SILENT_US;
+}
+
+/* prepare says what to wait for. Returns how long: 0 when there is work. */
+static int prepare(const struct control *control, struct pollfd *polled)
+{
+    int timeout_ms = POLL_MS;
+    polled[CLIENTS_MAX] = (struct pollfd){.fd = control->listener, .events = POLLIN};
+    polled[CLIENTS_MAX + 1] = (struct pollfd){.fd = control->bell, .events = POLLIN};
+    for (size_t i = 0; i < CLIENTS_MAX; i++) {
+        const struct control_client *client = &control->clients[i];
+        short events = 0;
+        if (client->descriptor >= 0 && !client->ended && client->line_len < LINE_MAX_LEN)
+            events |= POLLIN;
+        if (client->descriptor >= 0 && output_waiting(&client->output) > 0)
+            events |= POLLOUT;
+        /* A client that will ask nothing more would be told of again and again. */
+        polled[i] = (struct pollfd){.fd = events != 0 ? client->descriptor : -1, .events = events};
+        bool asks = client->descriptor >= 0 && client->task == NULL && client->line_len > 0 &&
+                    output_waiting(&client->output) < WAITING_MAX &&
+                    memchr(client->line, '\n', client->line_len) != NULL;
+        if (client->descriptor >= 0 && (may_step(client) || asks))
+            timeout_ms = 0;
+    }
+    return timeout_ms;
+}
+
+static void *run(void *argument)
+{
+    struct control *control = argument;
+    struct pollfd polled[CLIENTS_MAX + 2];
+    for (;;) {
+        int timeout_ms = prepare(control, polled);
+        if (poll(polled, CLIENTS_MAX + 2, timeout_ms) < 0 && errno != EINTR)
+            usleep(POLL_MS);
+        if ((polled[CLIENTS_MAX + 1].revents & POLLIN) != 0)
+            break;
+        for (size_t i = 0; i < CLIENTS_MAX; i++) {
+            struct control_client *client = &control->clients[i];
+            if (client->descriptor >= 0 && !serve_client(control, client, polled[i].revents))
+                hang_up(client);
+        }
+        if ((polled[CLIENTS_MAX].revents & POLLIN) != 0)
+            take_client(control);
+    }
+    for (size_t i = 0; i < CLIENTS_MAX; i++)
+        if (control->clients[i].descriptor >= 0)
+            hang_up(&control->clients[i]);
+    return NULL;
+}

@@ -1,0 +1,77 @@
+/* ringmxctl: looks at the queue of a running gateway, and acts on it, through its control socket.
+ * Everything is decided in the gateway; this program asks and shows. docs/control.md. */
+#include <stdio.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "gateway/admin/ringmxctl_options.h"
+#include "gateway/admin/ringmxctl_print.h"
+#include "gateway/admin/ringmxctl_wire.h"
+
+/* A script learns from the exit code what people are told. */
+static int code_of_end(const struct options *options, const json_t *end, size_t rows)
+{
+    if (options->view == OPTIONS_SHOW)
+        return rows == 0;
+    return json_integer_value(json_object_get(end, "busy")) +
+               json_integer_value(json_object_get(end, "missing")) >
+           0;
+}
+
+/* Objects go on as they came. Of lists, the last one says nothing that is not known. */
+static int pass_on(const struct options *options, struct wire *wire)
+{
+    bool end_counts = options->view == OPTIONS_ACT || options->view == OPTIONS_STATUS;
+    size_t rows = 0;
+    for (;;) {
+        json_t *object = wire_next(wire);
+        if (object == NULL)
+            return EX_PROTOCOL;
+        bool end = json_object_get(object, "end") != NULL;
+        if (!end || end_counts)
+            puts(wire_line(wire));
+        int code = end ? code_of_end(options, object, rows) : 0;
+        rows += !end;
+        json_decref(object);
+        if (end)
+            return code;
+    }
+}
+
+static int show(const struct options *options, struct wire *wire)
+{
+    struct print *print = print_new(options);
+    if (print == NULL)
+        return EX_OSERR;
+    for (;;) {
+        json_t *object = wire_next(wire);
+        if (object == NULL) {
+            print_free(print);
+            return EX_PROTOCOL;
+        }
+        if (json_object_get(object, "end") != NULL) {
+            int code = print_end(print, object);
+            json_decref(object);
+            print_free(print);
+            return code;
+        }
+        print_object(print, object);
+        json_decref(object);
+    }
+}
+
+int main(int count, char **values)
+{
+    struct options options;
+    int exit_code;
+    if (options_parse(count, values, &options, &exit_code)) {
+        struct wire *wire = wire_open(options.socket, options.request, &exit_code);
+        if (wire != NULL)
+            exit_code = options.json ? pass_on(&options, wire) : show(&options, wire);
+        wire_close(wire);
+    }
+    json_decref(options.request);
+    if (fflush(stdout) != 0 && exit_code == 0)
+        exit_code = EX_IOERR;
+    return exit_code;
+}

@@ -1,0 +1,307 @@
+/* How many links there may be, of one destination and of all; who gets the next one; and what
+ * becomes of a link that has heard something. */
+#include "gateway/deliver/destination_inside.h"
+
+#include "gateway/base/check.h"
+
+enum {
+    TURN_OPENS = 128,     /* connections begun in one turn */
+    BREAKS_MAX = 5,       /* connections in a row that broke in a delivery: it is dead */
+    HOG_USES = 20,        /* deliveries of a connection when others wait for one */
+    AT_ONCE_US = 1000000, /* a server that closes sooner after its greeting has not worked */
+};
+
+void links_proven(struct destination *destination, bool proven)
+{
+    struct destinations *home = destination->home;
+    uint32_t links = destination_links(destination) + destination->counts[LINK_ENDING];
+
+    if (destination->proven == proven)
+        return;
+    bool waits = list_linked(&destination->opener);
+    links_leave(destination);
+    home->unproven_links = proven ? home->unproven_links - links : home->unproven_links + links;
+    destination->proven = proven;
+    if (waits)
+        links_join(destination);
+}
+
+/* --- how many --- */
+
+uint32_t links_allowed(const struct destination *destination)
+{
+    uint32_t allowed = destination->window;
+
+    if (destination->dead)
+        return 1;
+    if (destination->home->now_us < destination->ceiling_us && allowed > destination->ceiling)
+        allowed = destination->ceiling;
+    return allowed;
+}
+
+bool links_may_grow(const struct destination *destination)
+{
+    uint32_t links = destination_links(destination);
+
+    /* Those that are about to end count with the server, too. */
+    return links < links_allowed(destination) &&
+           links + destination->counts[LINK_ENDING] < destination->limit;
+}
+
+bool links_wants(const struct destination *destination)
+{
+    const struct destinations *home = destination->home;
+    uint32_t links = destination_links(destination);
+
+    if (home->stopping || destination->refused || destination_dead_now(destination))
+        return false;
+    if (!destination_has_work(destination) || !links_may_grow(destination))
+        return false;
+    uint64_t unused = destination->counts[LINK_IDLE] + destination->counts[LINK_CONNECTING];
+    if (destination->interval_us > 0) /* one after another, and when there is something to send */
+        return unused == 0 && (links == 0 || destination->send_us <= home->now_us);
+    uint64_t work = destination->line.count;
+    const struct list_node *node = destination->waiting.head.next;
+    for (; work <= unused && node != &destination->waiting.head; node = node->next)
+        work++;
+    return work > unused;
+}
+
+/* Room for one more of a class? Those that have shown no life leave a quarter to the others. */
+bool links_has_room(const struct destinations *home, bool proven)
+{
+    uint32_t max = home->options.connections_max;
+    uint32_t unproven_max = max - max / 4;
+
+    return home->links.used < max && (proven || home->unproven_links < unproven_max);
+}
+
+uint32_t links_waiting(const struct destinations *home)
+{
+    uint32_t max = home->options.connections_max;
+    bool unproven = home->unproven_links < max - max / 4;
+
+    return home->opener_counts[1] + (unproven ? home->opener_counts[0] : 0);
+}
+
+/* Others wait, and there is no room: does this link take more than its share, or has it had it? */
+static bool is_hog(const struct link *link)
+{
+    const struct destinations *home = link->destination->home;
+    uint32_t others = links_waiting(home);
+
+    others -= others > 0 && list_linked(&link->destination->opener);
+    if (others == 0 || home->ending_links >= others ||
+        home->links.used < home->options.connections_max)
+        return false;
+    uint32_t share = home->options.connections_max / (home->linked_count + others);
+    return destination_links(link->destination) > (share > 0 ? share : 1) || link->used >= HOG_USES;
+}
+
+/* --- who is next --- */
+
+void links_join(struct destination *destination)
+{
+    struct destinations *home = destination->home;
+
+    if (list_linked(&destination->opener))
+        return;
+    list_append(&home->openers[destination->proven], &destination->opener);
+    home->opener_counts[destination->proven]++;
+}
+
+void links_leave(struct destination *destination)
+{
+    if (!list_linked(&destination->opener))
+        return;
+    list_remove(&destination->opener);
+    destination->home->opener_counts[destination->proven]--;
+}
+
+/* The next in turn of those for whom there is room; NULL: none. */
+static struct destination *next_opener(struct destinations *home)
+{
+    for (uint32_t i = 0; i < 2; i++) {
+        home->opener_turn ^= 1;
+        struct list_node *node = list_first(&home->openers[home->opener_turn]);
+        if (node == NULL || !links_has_room(home, home->opener_turn == 1))
+            continue;
+        struct destination *destination = list_entry(node, struct destination, opener);
+        links_leave(destination);
+        return destination;
+    }
+    return NULL;
+}
+
+/* Begins one connection, or asks for the hosts first. */
+static void open_one(struct destination *destination)
+{
+    struct destinations *home = destination->home;
+
+    if (!links_wants(destination)) {
+        destination_rest(destination);
+        return;
+    }
+    if (destination->fresh_us <= home->now_us) {
+        if (destination->asking)
+            return; /* the answer brings it back */
+        destination->asking = true;
+        exchange_ask(destination->exchange, home->now_us, destination_found, destination);
+        if (!destination->answered)
+            return;
+        destination_heard(destination);
+        if (!links_wants(destination))
+            return;
+    }
+    struct link *link = link_new(destination);
+    enum connected connected = link_connect(link);
+    if (connected == CONNECTED_BEGUN) {
+        if (links_wants(destination))
+            links_join(destination);
+        return;
+    }
+    const struct verdict why = link->why;
+    link_free(link);
+    if (connected == CONNECTED_NO_HOST)
+        destination_failed(destination, &why, true);
+}
+
+/* Ends idle connections of others in favour of those who wait. */
+static void make_room(struct destinations *home)
+{
+    while (home->ending_links < links_waiting(home) &&
+           home->links.used == home->options.connections_max) {
+        struct list_node *node = list_first(&home->idle);
+        if (node == NULL)
+            return;
+        link_end(list_entry(node, struct link, idle_all));
+    }
+}
+
+void links_open(struct destinations *home)
+{
+    home->more_opens = false;
+    if (home->stopping || home->pause_us > home->now_us)
+        return;
+    home->pause_us = 0;
+    for (uint32_t i = 0; i < TURN_OPENS && home->pause_us == 0; i++) {
+        struct destination *destination = next_opener(home);
+        if (destination == NULL)
+            break;
+        open_one(destination);
+        home->more_opens = i + 1 == TURN_OPENS;
+    }
+    if (list_empty(&home->active))
+        make_room(home);
+}
+
+/* --- what clients tell --- */
+
+void links_idle(void *user, struct client *client)
+{
+    struct link *link = user;
+
+    CHECK(link->client == client && link->delivery == NULL);
+    link->heard |= HEARD_IDLE;
+    list_remove(&link->event);
+    list_append(&link->destination->home->events, &link->event);
+}
+
+void links_closed(void *user, struct client *client, const struct verdict *why)
+{
+    struct link *link = user;
+
+    CHECK(link->client == client);
+    link->client = NULL;
+    link->heard |= HEARD_CLOSED;
+    link->tls_failed = client_tls_failed(client);
+    link->has_why = why != NULL;
+    if (why != NULL)
+        link->why = *why;
+    list_remove(&link->event);
+    list_append(&link->destination->home->events, &link->event);
+}
+
+static void heard_idle(struct link *link)
+{
+    struct destination *destination = link->destination;
+    struct destinations *home = destination->home;
+
+    if (link->state == LINK_ENDING || link->state == LINK_IDLE)
+        return;
+    if (link->state == LINK_CONNECTING) {
+        link_praise(link);
+        destination_alive(destination);
+    } else {
+        destination->breaks = 0;
+        destination->failures = 0;
+        if (link->good && destination->window < destination->limit)
+            destination->window++;
+    }
+    link_set_state(link, LINK_IDLE);
+    destination_activate(destination);
+    bool gone = (link->heard & HEARD_CLOSED) != 0;
+    bool spent = link->used >= home->options.reuse_max || is_hog(link) || link_is_surplus(link);
+    if (!gone && (home->stopping || spent))
+        link_end(link);
+}
+
+/* A connection that had been greeted is gone. */
+static void lost(struct link *link)
+{
+    struct destination *destination = link->destination;
+    struct destinations *home = destination->home;
+    bool unused = link->state == LINK_IDLE && link->used == 0 &&
+                  home->now_us - link->idle_us < AT_ONCE_US && destination_has_work(destination);
+    bool broke = link->state == LINK_BUSY && link->has_why;
+
+    /* A host that has taken some and then no more (421: so many for a connection) is not down. */
+    if ((broke && link->used <= 1) || unused)
+        link_blame(link);
+    if (!link->has_why)
+        link_set_why(link, "the server closed the connection after its greeting");
+    const struct verdict why = link->why;
+    link_free(link);
+    if (unused)
+        destination_failed(destination, &why, true);
+    if (!broke)
+        return;
+    destination_note(destination, &why);
+    destination->window = 1;
+    destination->breaks++;
+    /* Each of these deliveries has counted as an attempt already. */
+    if (destination->breaks >= BREAKS_MAX && destination_links(destination) == 0)
+        destination_failed(destination, &why, false);
+}
+
+void links_events(struct destinations *home)
+{
+    struct list_node *node;
+
+    while ((node = list_pop(&home->events)) != NULL) {
+        struct link *link = list_entry(node, struct link, event);
+        if (link->heard & HEARD_IDLE)
+            heard_idle(link);
+        bool closed = (link->heard & HEARD_CLOSED) != 0;
+        link->heard = 0;
+        if (!closed)
+            continue;
+        if (link->state == LINK_CONNECTING)
+            link_try_next(link);
+        else if (link->state == LINK_ENDING)
+            link_free(link);
+        else
+            lost(link);
+    }
+}
+
+void links_stop(struct destinations *home, bool now)
+{
+    for (uint32_t slot = 0; slot < home->links.reached; slot++) {
+        struct link *link = slots_at(&home->links, slot);
+        bool ends = link->state == LINK_IDLE || link->state == LINK_CONNECTING ||
+                    (now && link->state == LINK_BUSY);
+        if (ends && link->client != NULL)
+            link_end(link);
+    }
+}

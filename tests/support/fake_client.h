@@ -1,0 +1,158 @@
+/* Connections to the next hops of fake_hop.h: what stands in for deliver/client. Nothing happens
+ * within a call: fake_world.h lets happen what is due, as the worker's turn does. */
+#ifndef TESTS_SUPPORT_FAKE_CLIENT_H
+#define TESTS_SUPPORT_FAKE_CLIENT_H
+
+#include "gateway/deliver/verdict.h"
+#include "tests/support/fake_hop.h"
+
+#include <errno.h>
+
+enum { CLIENTS_MAX = 2000 };
+
+struct client {
+    const struct client_setup *setup;
+    void *user;
+    struct client_peer peer;
+    struct hop *hop;
+    uint32_t host;
+    enum client_state state;
+    uint64_t due_us; /* when the next happens; UINT64_MAX: never */
+    struct delivery *delivery;
+    bool used, cancelled, tls_failed;
+};
+
+static struct client fake_clients[CLIENTS_MAX];
+static uint32_t fake_client_count, fake_client_most;
+static int fake_open_errno; /* client_open fails so; 0: it does not */
+static uint64_t fake_round_us = 1000;
+
+struct client *client_open(const struct client_setup *setup, const struct client_peer *peer,
+                           void *user)
+{
+    uint32_t place[2];
+    struct client *client = fake_clients;
+    memcpy(place, &peer->address, sizeof place);
+    struct hop *hop = &fake_hops[place[0] - 1];
+    errno = hop->modes[place[1]] == HOST_NOT_EVEN ? EAFNOSUPPORT : fake_open_errno;
+    if (errno != 0)
+        return NULL;
+    while (client->used) /* there are more than any test allows */
+        client++;
+    *client = (struct client){.setup = setup, .user = user, .peer = *peer, .used = true};
+    client->hop = hop;
+    client->host = place[1];
+    enum host_mode mode = hop->modes[client->host];
+    client->due_us = fake_now_us + (mode == HOST_MUTE ? 30000000 : fake_round_us);
+    fake_client_count++;
+    fake_client_most = fake_client_count > fake_client_most ? fake_client_count : fake_client_most;
+    hop->opened[client->host]++;
+    hop->now[client->host]++;
+    hop->total++;
+    hop->most = hop->total > hop->most ? hop->total : hop->most;
+    return client;
+}
+
+void *client_user(const struct client *client)
+{
+    return client->user;
+}
+
+bool client_tls_failed(const struct client *client)
+{
+    return client->tls_failed;
+}
+
+void client_deliver(struct client *client, struct delivery *delivery)
+{
+    if (client->state != CLIENT_IDLE || delivery->recipient_count == 0)
+        abort();
+    client->delivery = delivery;
+    delivery->client = client;
+    client->state = CLIENT_BUSY;
+    bool slow = client->hop->modes[client->host] == HOST_SLOW;
+    client->due_us = fake_now_us + client->hop->delivery_us * (slow ? 100 : 1) + 1;
+    client->hop->busy++;
+}
+
+void client_cancel(struct client *client)
+{
+    client->cancelled = true;
+    client->due_us = fake_now_us;
+}
+
+void client_quit(struct client *client)
+{
+    if (client->state == CLIENT_ENDING)
+        abort();
+    client->state = CLIENT_ENDING;
+    client->due_us = fake_now_us + fake_round_us;
+}
+
+static void fake_finish(struct client *client, enum verdict_kind kind, const char *text)
+{
+    struct delivery *delivery = client->delivery;
+    if (delivery == NULL)
+        return;
+    for (uint32_t i = 0; i < delivery->recipient_count; i++)
+        verdict_own(&delivery->recipients[i].verdict, kind, 0, (struct reply_status){0}, "%s",
+                    text);
+    client->hop->received[client->host] += kind == VERDICT_DELIVERED;
+    client->hop->busy--;
+    client->delivery = NULL;
+    delivery->delivered(delivery);
+}
+
+static void fake_close(struct client *client, uint8_t kind, uint16_t code, const char *text)
+{
+    struct verdict why;
+    verdict_own(&why, kind, code, (struct reply_status){(uint8_t)(code / 100), 0, 0}, "%s",
+                text == NULL ? "" : text);
+    fake_finish(client, VERDICT_DEFERRED, why.text);
+    client->setup->callbacks->closed(client->user, client, text == NULL ? NULL : &why);
+    client->used = false;
+    client->hop->now[client->host]--;
+    client->hop->total--;
+    fake_client_count--;
+}
+
+static void fake_greet(struct client *client)
+{
+    enum host_mode mode = client->hop->modes[client->host];
+    bool full = client->hop->greets_max > 0 && client->hop->total > client->hop->greets_max;
+    client->tls_failed = mode == HOST_NO_TLS && client->peer.tls != ROUTE_TLS_NONE;
+
+    if (mode == HOST_REFUSES || mode == HOST_MUTE || client->tls_failed) {
+        fake_close(client, VERDICT_DEFERRED, 0, client->tls_failed ? "no TLS" : "no connection");
+    } else if (mode == HOST_554 || full) {
+        fake_close(client, full ? VERDICT_DEFERRED : VERDICT_REFUSED, full ? 421 : 554, "go away");
+    } else {
+        client->state = CLIENT_IDLE;
+        client->due_us = mode == HOST_CLOSES ? fake_now_us + 1 : UINT64_MAX;
+        client->setup->callbacks->idle(client->user, client);
+        if (mode == HOST_CLOSES)
+            fake_close(client, 0, 0, NULL);
+    }
+}
+
+static void fake_client_turn(struct client *client)
+{
+    enum host_mode mode = client->hop->modes[client->host];
+    bool good = mode != HOST_BUSY && !client->cancelled;
+
+    if (client->state == CLIENT_CONNECTING) {
+        fake_greet(client);
+    } else if (client->state == CLIENT_ENDING) {
+        fake_close(client, 0, 0, NULL);
+    } else if (mode == HOST_BREAKS || client->state == CLIENT_IDLE) {
+        fake_close(client, VERDICT_DEFERRED, 0, "the connection broke");
+    } else {
+        client->state = CLIENT_IDLE;
+        client->cancelled = false;
+        client->due_us = UINT64_MAX;
+        fake_finish(client, good ? VERDICT_DELIVERED : VERDICT_DEFERRED, good ? "ok" : "later");
+        client->setup->callbacks->idle(client->user, client);
+    }
+}
+
+#endif
