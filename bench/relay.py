@@ -4,12 +4,14 @@ one CPU; load and sink share the other.
 
     relay.py              all of it; replaces bench/results/relay.json      (make bench-relay)
     relay.py --quick      seconds; no file; exits with 1 if something is broken
-    relay.py --only NAME  one of: relay cost through fair
+    relay.py --only NAME  one of: relay through fair backlog
 
 relay    messages a second from the first MAIL until the sink has the last one: ringmx and Postfix
 cost     CPU time of taking and delivering against taking alone
 through  what pass-through adds to the time of a message
 fair     the time from MAIL to the next hop, alone and beside 1,000 destinations that are dead
+backlog  1,000,000 messages for a next hop that is dead: memory for each, time to list them, kill -9 and the time of
+         recovery, then the rate at which they leave; each must arrive exactly once
 """
 
 import argparse
@@ -28,26 +30,32 @@ import environment
 import measure
 import peers
 import session
-from peers.server import fill
+from peers.server import fill, free_port, listening_port
 
+CONTROL = os.path.join(peers.BUILD, "ringmxctl")
 RESULTS = os.path.join(peers.HERE, "results", "relay.json")
 SINK = os.path.join(peers.BUILD, "ringmx-sink")
 CONNECTIONS = 100
 DEAD = 1000
+BACKLOG, BACKLOG_FEW, BACKLOG_QUICK = 1_000_000, 100_000, 20_000
+BACKLOG_SIZE = 600
+BACKLOG_DISK = 4096  # octets for each, at most: one block each, if no two ever shared a batch
+BACKLOG_PATIENCE = 600
 GOALS = {"relay": ("relay rate, times Postfix's", 25.0, "at least"),
          "cost": ("CPU of delivering, times that of receiving", 1.2, "at most"),
          "through": ("pass-through adds to p50, ms", 1.0, "at most"),
-         "fair": ("p99 beside 1,000 dead destinations, times that without", 1.3, "at most")}
+         "fair": ("p99 beside 1,000 dead destinations, times that without", 1.3, "at most"),
+         "backlog": ("memory for a waiting message, octets", 256.0, "at most")}
 
 
 class Sink:
     """ringmx-sink on the load's CPU; counts what has arrived."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, port=0):
         self.log_path = os.path.join(directory, "sink.log")
         open(self.log_path, "w", encoding="ascii").close()
         self.process = subprocess.Popen(
-            [SINK, "--listen", "127.0.0.1:0", "--cpu", str(measure.LOAD_CPU), "--log", self.log_path],
+            [SINK, "--listen", f"127.0.0.1:{port}", "--cpu", str(measure.LOAD_CPU), "--log", self.log_path],
             stdout=subprocess.PIPE, text=True)
         self.port = int(self.process.stdout.readline().rpartition(":")[2])
         self.offset, self.count = 0, 0
@@ -77,9 +85,10 @@ class Sink:
 class RingmxRelay(peers.Ringmx):
     """ringmx with the sink as its next hop."""
 
-    def __init__(self, directory, sink, more="", domains="", name="relay"):
+    def __init__(self, directory, sink, more="", domains="", name="relay", settings="", level="info"):
         super().__init__(directory, measure.SERVER_CPU)
-        self.words = {"sink": sink, "connections": CONNECTIONS, "more": more, "domains": domains}
+        self.words = {"sink": sink, "connections": CONNECTIONS, "more": more, "domains": domains, "settings": settings,
+                      "level": level}
         self.directory = os.path.join(directory, name)
         self.log_path = os.path.join(self.directory, "log")
 
@@ -88,6 +97,16 @@ class RingmxRelay(peers.Ringmx):
         configuration = os.path.join(self.directory, "ringmx.conf")
         fill("ringmx-relay.conf", configuration, directory=self.directory, **self.words)
         self.spawn([os.path.join(peers.BUILD, "ringmx"), "-c", configuration])
+
+    def find_port(self):
+        """The log says it only at level info."""
+        return super().find_port() if self.words["level"] == "info" else listening_port(self.process.pid)
+
+    def kill(self):
+        """As if the power failed; what was written stays."""
+        self.process.kill()
+        self.process.wait()
+        self.stop()
 
 
 class PostfixRelay(peers.Postfix):
@@ -110,11 +129,11 @@ class PostfixRelay(peers.Postfix):
         super().spawn(command)
 
 
-def run_load(server, messages, arguments=""):
+def run_load(server, messages, arguments="", patience=measure.PATIENCE_SECONDS):
     """Sends so many messages; returns the program's report."""
     command = [measure.LOAD, measure.address(server), "--cpu", str(measure.LOAD_CPU), "--json", "--messages",
                str(messages), "--connections", str(CONNECTIONS), *arguments.split()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=measure.PATIENCE_SECONDS, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=patience, check=False)
     report = measure.parsed(done.stdout)
     if done.returncode not in (measure.OK, measure.INVALID) or report is None:
         raise measure.Failed(done.stderr[-300:] or f"exit code {done.returncode}")
@@ -323,10 +342,124 @@ def measure_fair(directory, options):
     return found
 
 
+# --- A backlog ---
+
+
+def enough_disk(directory, messages):
+    free = shutil.disk_usage(directory).free
+    if free < messages * BACKLOG_DISK:
+        raise measure.Failed(f"{messages:,} messages may need {messages * BACKLOG_DISK >> 20:,} MiB of disk, and "
+                             f"{free >> 20:,} are free")
+
+
+def queue_up(relay, messages, acked, seed):
+    report = run_load(relay, messages, f"--size {BACKLOG_SIZE} --acked {acked} --seed {seed} --domain example.org",
+                      BACKLOG_PATIENCE)
+    if report["messages"] != messages:
+        raise measure.Failed(f"{report['messages']} of {messages} messages were taken")
+    relay.settle()
+    return report["messages_per_second"]
+
+
+def status(relay):
+    done = subprocess.run([CONTROL, "-s", os.path.join(relay.directory, "control"), "status", "--json"],
+                          capture_output=True, text=True, timeout=60, check=False)
+    return measure.parsed(done.stdout) or {}
+
+
+def list_queue(relay, messages):
+    """Seconds to list the whole queue."""
+    begun = time.monotonic()
+    done = subprocess.run([CONTROL, "-s", os.path.join(relay.directory, "control"), "queue", "list", "--json"],
+                          capture_output=True, timeout=BACKLOG_PATIENCE, check=False)
+    seconds = time.monotonic() - begun
+    rows = done.stdout.count(b'"id"')
+    if done.returncode != 0 or rows != messages:
+        raise measure.Failed(f"queue list: {rows} of {messages} rows, exit code {done.returncode}")
+    return seconds
+
+
+def expect_queued(relay, messages):
+    queued = status(relay).get("queued")
+    if queued != messages:
+        raise measure.Failed(f"{queued} of {messages} messages are in the queue")
+
+
+def drain(relay, place, port, messages):
+    """The next hop comes to life: messages a second from the first arrival to the last, and what that cost."""
+    sink = Sink(place, port)
+    try:
+        woke = time.monotonic()
+        first = sink.wait_for(1, 60)
+        cpu, seen = relay.cpu_seconds(), sink.count
+        last = sink.wait_for(messages, BACKLOG_PATIENCE)
+        relay.settle()
+        left = status(relay).get("queued")
+        cpu = relay.cpu_seconds() - cpu
+    finally:
+        sink.stop()
+    if left != 0:
+        raise measure.Failed(f"{left} messages are still in the queue")
+    return {"wait_s": first - woke, "per_second": (messages - seen) / (last - first),
+            "cpu_us": cpu / (messages - seen) * 1e6}, sink.log_path
+
+
+def verify(acked, log_path):
+    """Each one that was acknowledged arrived exactly once."""
+    arguments = [word for path in acked for word in ("--acked", path)]
+    done = subprocess.run([measure.LOAD, "verify", *arguments, "--strict", log_path], capture_output=True, text=True,
+                          timeout=BACKLOG_PATIENCE, check=False)
+    if done.returncode != 0:
+        raise measure.Failed(f"verify: {(done.stdout + done.stderr)[-400:]}")
+
+
+def measure_backlog(directory, options):
+    """One round. Memory: the staging ring, which lies in memory whole when it has been around once (16 MiB), and all
+    else that does not grow, is there at the smaller number already; of the spool only the account of its segments grows,
+    some 100 octets for 64 MiB of mail. So the difference is the courier's queue."""
+    few, messages = (BACKLOG_QUICK // 2, BACKLOG_QUICK) if options.quick else (BACKLOG_FEW, BACKLOG)
+    enough_disk(directory, messages)
+    place = os.path.join(directory, "backlog")
+    os.makedirs(place, exist_ok=True)
+    acked = [os.path.join(place, "acked-few"), os.path.join(place, "acked-more")]
+    port = free_port()
+    relay = RingmxRelay(place, port, level="warn",
+                        settings='queue { schedule = {"1s", "2s"} }\nadmin { control = "control" }')
+    found = {"messages": messages}
+    try:
+        relay.start()
+        found["empty_bytes"] = relay.resident_bytes()
+        found["queued_per_second"] = queue_up(relay, few, acked[0], 1)
+        with_few = relay.resident_bytes()
+        found["list_seconds"], found["listed"] = list_queue(relay, few), few
+        with_few = max(with_few, relay.resident_bytes())
+        queue_up(relay, messages - few, acked[1], 2)
+        found["full_bytes"] = relay.resident_bytes()
+        found["bytes_each"] = (found["full_bytes"] - with_few) / (messages - few)
+        expect_queued(relay, messages)
+        spool = os.path.join(relay.directory, "spool")
+        found["disk_bytes_each"] = sum(one.stat().st_size for one in os.scandir(spool)) / messages
+        relay.kill()
+        begun = time.monotonic()
+        relay.start()
+        found["recovery_seconds"] = time.monotonic() - begun
+        expect_queued(relay, messages)
+        found["recovered_bytes"] = relay.resident_bytes()
+        drained, log_path = drain(relay, place, port, messages)
+        found |= {f"drain_{name}": value for name, value in drained.items()}
+    finally:
+        relay.stop()
+    verify(acked, log_path)
+    shutil.rmtree(place, ignore_errors=True)
+    if options.quick:
+        del found["bytes_each"]  # too few: the staging ring has hardly been around
+    return found
+
+
 def judged(content):
     """Each goal with what was measured, where it was."""
     places = {"relay": ("relay", "times_postfix"), "cost": ("relay", "cost"), "through": ("through", "adds_ms"),
-              "fair": ("fair", "ratio")}
+              "fair": ("fair", "ratio"), "backlog": ("backlog", "bytes_each")}
     for name, (title, limit, sense) in GOALS.items():
         part, figure = places[name]
         value = content.get(part, {}).get(figure)
@@ -339,7 +472,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--rounds", type=int)
-    parser.add_argument("--only", choices=("relay", "through", "fair"))
+    parser.add_argument("--only", choices=("relay", "through", "fair", "backlog"))
     parser.add_argument("--directory", default=peers.BUILD)
     options = parser.parse_args()
     options.rounds = options.rounds or (1 if options.quick else 3)
@@ -349,7 +482,8 @@ def main():
     os.chmod(directory, 0o755)
     content = {"environment": environment.sheet(directory, [])}
     try:
-        for name, action in (("relay", measure_relay), ("through", measure_through), ("fair", measure_fair)):
+        for name, action in (("relay", measure_relay), ("through", measure_through), ("fair", measure_fair),
+                             ("backlog", measure_backlog)):
             if options.only in (None, name):
                 content[name] = action(directory, options)
                 print(name, json.dumps(content[name], indent=1), flush=True)

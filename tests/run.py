@@ -24,7 +24,7 @@ PYTHON = "/usr/bin/python3"  # Debian's; another one in PATH need not have what 
 LOGS = "build/test-logs"
 PARALLEL = 2
 AGAIN_MAX = 3  # so many jobs may have failed for want of time; more of them are no accident
-NEVER_AGAIN = ["test_crash", "test_faults"]  # what is lost once is lost
+NEVER_AGAIN = ["test_crash", "test_relay_crash", "test_faults"]  # what is lost once is lost
 FUZZ_SECONDS = int(os.environ.get("SECONDS_PER_FUZZER", "6"))
 
 # Unit tests that start threads also run under ThreadSanitizer.
@@ -50,9 +50,12 @@ E2E_ONLY = {
     "test_tls_postfix": ["release"],
     "test_tls_testssl": ["release"],
     "test_load_agree": ["release"],  # figures of others
+    "test_srs": ["release"],  # postsrsd's judgement; unit tests and fuzzers see the same code
 }
-LONG = ["test_crash"]  # begins first, so that it does not end alone
-IDLE = ["test_slow", "test_tls_testssl", "test_limits", "test_load_open"]  # mostly wait: run beside the two
+LONG = ["test_crash", "test_relay_crash"]  # begins first, so that it does not end alone
+# These mostly wait: they run beside the two.
+IDLE = ["test_slow", "test_tls_testssl", "test_limits", "test_load_open", "test_mx", "test_fair", "test_through",
+        "test_bounces", "test_srs", "test_forward"]
 LAST = "bench/"  # these measure: one at a time, when all others have ended
 E2E_MORE = [
     # module         flavour      environment
@@ -62,12 +65,12 @@ E2E_MORE = [
     ("test_operate", "profile61", {}),
     ("test_corpus", "release", {"RINGMX_WORKERS": "1"}),
     ("test_corpus", "release", {"RINGMX_WORKERS": "8"}),
-    ("test_dialogs", "release", {"RINGMX_WORKERS": "8"}),
     ("test_dialogs", "tsan", {}),
     ("test_corpus", "tsan", {}),
     ("test_tls_stress", "tsan", {}),
     ("test_tls_stress", "profile61", {}),
-    ("test_load_open", "tsan", {}),
+    ("test_through", "tsan", {}),
+    ("test_queue_tool", "tsan", {}),
     ("test_sink", "tsan", {}),
     ("test_sink_faults", "tsan", {}),
 ]
@@ -337,7 +340,7 @@ def main(arguments):
         print(f"not run, for want of build/{build}: {sum(job.build == build for job in jobs)} jobs")
     jobs = [job for job in jobs if job.build not in broken]
     with concurrent.futures.ThreadPoolExecutor(PARALLEL) as pool, \
-            concurrent.futures.ThreadPoolExecutor(1) as idle:
+            concurrent.futures.ThreadPoolExecutor(2) as idle:
         runs = [(idle if job.name.endswith(tuple(IDLE)) else pool).submit(job.run) for job in jobs
                 if not job.name.startswith(LAST)]
         for future in concurrent.futures.as_completed(runs):

@@ -81,6 +81,8 @@ struct control *control_start(const struct control_options *options, char *error
     control->house.spool = options->spool;
     control->house.routes = options->routes;
     control->house.log = control->log;
+    spool_read_quietly(&control->house.reader, true);
+    spool_read_ahead(&control->house.reader, &control->house.ahead);
     pthread_mutex_init(&control->lock, NULL);
     control->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     control->listener = open_socket(&control->place, error, error_size);
@@ -118,6 +120,7 @@ void control_stop(struct control *control)
     close(control->listener);
     close(control->bell);
     spool_read_close(&control->house.reader);
+    spool_ahead_free(&control->house.ahead);
     pthread_mutex_destroy(&control->lock);
     free(control);
 }

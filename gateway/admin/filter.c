@@ -39,7 +39,6 @@ void filter_open(struct filter_view *view, const struct courier_row *row,
                  const struct routes *routes, struct spool *spool, struct spool_reader *reader)
 {
     *view = (struct filter_view){.row = row, .routes = routes};
-    spool_read_quietly(reader, true);
     view->readable = spool_read(spool, &row->message, reader, &view->envelope) == 0;
     if (view->readable)
         view->form = spool_read_form(reader);

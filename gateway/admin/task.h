@@ -17,7 +17,8 @@ struct task_house {
     struct spool *spool;
     const struct routes *routes; /* may change between steps */
     struct log_port *log;
-    struct spool_reader reader;
+    struct spool_reader reader; /* quiet, and */
+    struct spool_ahead ahead;
     struct courier_row rows[TASK_ROWS];
     struct courier_destination destinations[TASK_ROWS / 4];
     struct courier_order orders[TASK_ROWS];

@@ -7,6 +7,7 @@
 #include "gateway/deliver/client.h"
 
 #include "gateway/base/check.h"
+#include "gateway/deliver/client_again.h"
 #include "gateway/deliver/client_inside.h"
 #include "tls/tls.h"
 
@@ -298,12 +299,7 @@ static void replied(struct client *client)
             client_greet_replied(client);
         return;
     case CLIENT_PHASE_MAIL: client_mail_replied(client); return;
-    case CLIENT_PHASE_RESET:
-        if (client->reply.code == 421)
-            client_drop(client);
-        else
-            reset_replied(client);
-        return;
+    case CLIENT_PHASE_RESET: reset_replied(client); return;
     case CLIENT_PHASE_QUIT:
         client->phase = CLIENT_PHASE_GONE;
         stream_end(worker_of(client), stream_of(client));
@@ -422,6 +418,8 @@ static void note_failure(struct client *client, int error)
     const char *text = in_tls ? tls_failure_text(tls) : NULL;
     if (client->phase == CLIENT_PHASE_GONE || client->phase == CLIENT_PHASE_QUIT)
         return;
+    if (!in_tls)
+        client_again_closed(client);
     if (client->phase == CLIENT_PHASE_CONNECT)
         client_break(client, 4, 1, "connect: %s", error < 0 ? strerrordesc_np(-error) : "ended");
     else if (in_tls) /* subject 7 before IDLE: the owner may try without TLS */
@@ -445,7 +443,7 @@ static void finish(struct client *client)
     client_text_end(&client->text);
     if (delivering)
         client_mail_over(client, why);
-    if (why->kind == VERDICT_OPEN || (client->greeted && !delivering))
+    if (why->kind == VERDICT_OPEN || client->stale || (client->greeted && !delivering))
         why = NULL;
     log_line(client, "client.closed", why != NULL ? why->text : "");
     client->setup->callbacks->closed(client->user, client, why);

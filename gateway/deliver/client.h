@@ -106,6 +106,16 @@ void client_quit(struct client *client);
  * tried once more in clear (peer.tls = ROUTE_TLS_NONE). Never true with tls_verify. */
 bool client_tls_failed(const struct client *client);
 
+/* client_alive looks whether the server has left an IDLE client, or has said something (421), since
+ * the worker looked last. False: it is given up, `closed` follows; or it was not IDLE. */
+bool client_alive(struct client *client);
+
+/* client_stale is for `delivered`: the connection had made deliveries before, and the server ended
+ * it and has taken nothing of this one: it closed before any reply, and the end of the text had not
+ * left; or it said 421 to MAIL. Another connection may be tried at once, and nobody is to blame:
+ * `closed` has no `why`. */
+bool client_stale(const struct client *client);
+
 /* client_used returns how many deliveries it has made; client_idle_us since when it is IDLE. */
 uint32_t client_used(const struct client *client);
 uint64_t client_idle_us(const struct client *client);

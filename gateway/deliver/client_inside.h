@@ -1,5 +1,5 @@
 /* What the parts of a client share: client.c (life, replies, end), client_greet.c (from connect to
- * IDLE), client_mail.c (a transaction). Private to them. */
+ * IDLE), client_mail.c (a transaction), client_again.c (the next one). Private to them. */
 #ifndef GATEWAY_DELIVER_CLIENT_INSIDE_H
 #define GATEWAY_DELIVER_CLIENT_INSIDE_H
 
@@ -52,7 +52,7 @@ struct client_mail {
     bool refused;             /* MAIL was, and all recipients have the verdict */
     bool undone;              /* the server may not have forgotten it: RSET */
     bool settled;             /* ours to end: refused without a word, or cancelled */
-    bool utf8;                /* is said with SMTPUTF8 */
+    bool utf8, wary;          /* is said with SMTPUTF8; its text waits for the reply to MAIL */
 };
 
 struct client {
@@ -69,6 +69,7 @@ struct client {
     bool over;                        /* the stream has said so; only the loan is still to come */
     bool told;                        /* and the owner knows */
     bool greeted;                     /* was IDLE once */
+    bool stale;                       /* see client_stale */
     bool tls_failed;
     uint16_t offers; /* enum client_offer */
     uint32_t used;
@@ -141,8 +142,7 @@ uint32_t client_mail_patience_s(const struct client *client);
 const char *client_mail_waits_for(const struct client *client);
 
 /* client_mail_settle gives all that are open this verdict, and ends the delivery without the
- * server.
- */
+ * server. */
 void client_mail_settle(struct client *client, enum verdict_kind kind, uint16_t code,
                         struct reply_status status, const char *text);
 

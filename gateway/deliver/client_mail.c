@@ -5,6 +5,7 @@
  *   PIPELINING                             MAIL RCPT... DATA in one flight, then the text
  *   neither, or stepwise                   one after another; BDAT or DATA after the last RCPT */
 #include "gateway/base/check.h"
+#include "gateway/deliver/client_again.h"
 #include "gateway/deliver/client_inside.h"
 #include "gateway/spool/envelope.h"
 #include "tls/tls.h"
@@ -105,6 +106,7 @@ void client_mail_begin(struct client *client)
     if (client_secure(client))
         delivery->tls_version = 12u + tls_info(stream_tls(stream_of(client)))->version_index;
     check(client);
+    client_again_begin(client);
 }
 
 /* --- the text --- */
@@ -146,11 +148,12 @@ static void ask_text(struct client *client)
     bool chunk = client_offers(client, CLIENT_OFFER_CHUNKING) && (little || binary);
     bool flight =
         client_offers(client, CLIENT_OFFER_PIPELINING) && !delivery->stepwise && (little || !chunk);
+    bool wary = chunk && mail->wary && mail->heard == 0;
     bool heard = mail->heard == mail->said;
     unsigned long long size = delivery->size;
     char line[48];
     if (mail->asked != CLIENT_ASKED_NOTHING || mail->say_at < delivery->recipient_count ||
-        mail->refused || (delivery->stepwise && !delivery->text_ready) || mail->said < 2 ||
+        mail->refused || (delivery->stepwise && !delivery->text_ready) || mail->said < 2 || wary ||
         (heard ? mail->accepted == 0 : !flight))
         return;
     if (too_big(client)) { /* which was not known at MAIL */
@@ -328,6 +331,8 @@ void client_mail_replied(struct client *client)
     bool final = !envelope && !data_unanswered(mail);
     if (code == 421) {
         client->delivery->data_sent &= !(final && mail->sent == CLIENT_TEXT_GONE);
+        if (mail->heard == 0)
+            client_again_refused(client);
         client_break_reply(client, false);
     } else if (client->early || (final && mail->sent != CLIENT_TEXT_GONE)) {
         spoke_early(client);

@@ -16,6 +16,7 @@ struct consigns {
     struct spool *spool;
     struct list open, idle;
     uint32_t open_count, idle_count;
+    struct spool_ahead ahead; /* of a backlog on disk: a line has about the order of the log */
 };
 
 static struct consign *take(struct consigns *consigns);
@@ -101,6 +102,7 @@ void consigns_free(struct consigns *consigns)
     struct list_node *node;
     while ((node = list_pop(&consigns->idle)) != NULL)
         free_consign(list_entry(node, struct consign, node));
+    spool_ahead_free(&consigns->ahead);
     free(consigns);
 }
 
@@ -117,6 +119,7 @@ int consign_open(struct consigns *consigns, struct consignment *consignment,
     consign->consignment = consignment;
     struct delivery *delivery = &consign->delivery;
     const struct spool_message *message = &consignment->message->spool;
+    spool_read_ahead(&consign->reader, &consigns->ahead);
     int error = spool_read(consigns->spool, message, &consign->reader, &consign->envelope);
     if (error == 0 && consign->envelope.recipient_count != message->recipient_count)
         error = -EBADMSG;

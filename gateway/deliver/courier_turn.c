@@ -19,6 +19,7 @@ enum {
     DOUBT_US = 50 * 1000,       /* texts without a reply are counted so often */
     STOP_US = 10 * 1000 * 1000, /* for what is under way, and again for the disk */
     MOVING_US = 1000 * 1000,
+    NOTICES_SPARE = 64, /* room for notifications that is kept for what next hops refuse */
     CONNECTIONS = 1000,
     RETRY_MAX_S = 3600, /* of a dead destination */
     STORE_THREADS = 2,
@@ -68,7 +69,9 @@ static void unreachable(void *user, struct consignment *consignment, const struc
     struct courier *courier = user;
     struct destination_snapshot destination = {.name = ""};
 
-    if (consignment->message->moving || !outcome_room(courier->outcome)) {
+    /* Thousands may fail at once, and each has somebody to be told. */
+    if (consignment->message->moving || !outcome_room(courier->outcome) ||
+        notify_room(courier->notify) < NOTICES_SPARE) {
         outcome_put_off(courier->outcome, consignment, MOVING_US);
         return;
     }

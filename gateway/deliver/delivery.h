@@ -74,6 +74,8 @@ struct delivery {
     bool dsn_passed; /* the next hop speaks DSN (RFC 3461): what becomes of the message now is its
                         to report */
     bool data_sent;  /* the end of the text has left, and no reply has come: RFC 1047's window */
+    bool fresh;      /* goes over a connection that has made none yet: the last one was ended by the
+                        server before it had taken anything of this */
     char peer[80];   /* "mx.example.net [192.0.2.1]:25", for the log and Remote-MTA */
     uint32_t tls_version; /* 0: in clear; else 12 or 13, for the log */
 };

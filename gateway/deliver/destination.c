@@ -111,6 +111,7 @@ void destinations_deliver(struct destinations *home, uint32_t index, struct deli
     struct destination *destination = destination_at(home, index);
     CHECK(destination != NULL && !list_linked(&delivery->node));
     delivery->client = NULL;
+    delivery->fresh = false;
     list_append(&destination->waiting, &delivery->node);
     home->waiting_count++;
     destination_activate(destination);

@@ -43,15 +43,17 @@ struct destination {
     struct list links, idle;
     uint32_t counts[LINK_STATES]; /* of links */
     uint32_t window, ceiling;
-    uint64_t ceiling_us; /* `ceiling` holds until then */
-    uint64_t fresh_us;   /* the hosts are known until then */
-    uint64_t rest_us;    /* at rest since */
-    uint64_t retry_us;   /* dead: until then */
-    uint64_t send_us;    /* interval_us: no message before */
-    uint32_t failures;   /* in a row */
-    uint32_t breaks;     /* in a row */
-    uint8_t denied;      /* kind of the answer that is in `why`; OPEN: there are hosts */
-    struct verdict *why; /* of dead, refused, an answer; owned; NULL: no memory for it, or none */
+    uint64_t ceiling_us;  /* `ceiling` holds until then */
+    uint64_t fresh_us;    /* the hosts are known until then */
+    uint64_t rest_us;     /* at rest since */
+    uint64_t retry_us;    /* dead: until then */
+    uint64_t send_us;     /* interval_us: no message before */
+    uint32_t failures;    /* in a row */
+    uint32_t breaks;      /* in a row */
+    uint32_t reuse_limit; /* deliveries that its servers allow on a connection; 0: not known */
+    uint32_t reuse_ends;  /* connections that have come to that */
+    uint8_t denied;       /* kind of the answer that is in `why`; OPEN: there are hosts */
+    struct verdict *why;  /* of dead, refused, an answer; owned; NULL: no memory for it, or none */
     uint16_t reason;
     uint64_t delivered, deferred, refusals; /* recipients */
 };
@@ -107,12 +109,14 @@ void destination_alive(struct destination *destination);
 void destination_note(struct destination *destination, const struct verdict *why);
 bool destination_dead_now(const struct destination *destination);
 bool destination_has_work(const struct destination *destination);
+void delivery_again(struct destination *destination, struct delivery *delivery);
 void delivery_fail(struct destination *destination, struct delivery *delivery,
                    const struct verdict *why);
 
 /* destination_links.c */
 bool links_may_grow(const struct destination *destination);
 bool links_wants(const struct destination *destination); /* one more link */
+bool links_must_renew(const struct destination *destination);
 bool links_has_room(const struct destinations *home, bool proven);
 uint32_t links_waiting(const struct destinations *home); /* openers that lack only room */
 uint32_t links_allowed(const struct destination *destination);

@@ -52,6 +52,26 @@ void delivery_fail(struct destination *destination, struct delivery *delivery,
     delivery->delivered(delivery);
 }
 
+/* Another connection shall have it, a fresh one, before all others. */
+void delivery_again(struct destination *destination, struct delivery *delivery)
+{
+    struct list others;
+
+    for (uint32_t i = 0; i < delivery->recipient_count; i++)
+        delivery->recipients[i].verdict = (struct verdict){.kind = VERDICT_OPEN};
+    delivery->client = NULL;
+    delivery->fresh = true;
+    delivery->dsn_passed = delivery->data_sent = false;
+    delivery->peer[0] = '\0';
+    delivery->tls_version = 0;
+    list_init(&others);
+    list_move_all(&others, &destination->waiting);
+    list_append(&destination->waiting, &delivery->node);
+    list_move_all(&destination->waiting, &others);
+    destination->home->waiting_count++;
+    destination_activate(destination);
+}
+
 /* Fails some of the deliveries that wait; true: there are more. */
 static bool fail_waiting(struct destination *destination, const struct verdict *why)
 {
@@ -310,18 +330,31 @@ static void count_rate(struct destination *destination)
     destination->send_us += destination->interval_us;
 }
 
+/* The first of those that somebody waits for, but for those that want a fresh connection when this
+ * is none; NULL: there is none. */
+static struct delivery *first_waiting(const struct destination *destination,
+                                      const struct link *link)
+{
+    for (struct list_node *node = destination->waiting.head.next;
+         node != &destination->waiting.head; node = node->next) {
+        struct delivery *delivery = list_entry(node, struct delivery, node);
+        if (link->used == 0 || !delivery->fresh)
+            return delivery;
+    }
+    return NULL;
+}
+
 /* The next delivery: what somebody waits for goes first. NULL: the courier made none of the
  * consignment. */
-static struct delivery *next_delivery(struct destination *destination)
+static struct delivery *next_delivery(struct destination *destination, struct delivery *waiting)
 {
     struct destinations *home = destination->home;
-    struct list_node *node = list_pop(&destination->waiting);
 
-    if (node != NULL) {
-        home->waiting_count--;
-        return list_entry(node, struct delivery, node);
-    }
-    return home->options.callbacks.load(home->options.user, line_first(destination));
+    if (waiting == NULL)
+        return home->options.callbacks.load(home->options.user, line_first(destination));
+    list_remove(&waiting->node);
+    home->waiting_count--;
+    return waiting;
 }
 
 /* Gives work to idle connections; true: there is more for them. */
@@ -332,11 +365,15 @@ static bool serve(struct destination *destination)
         if (full || !destination_has_work(destination) || list_empty(&destination->idle) ||
             !in_time(destination))
             return false;
-        struct delivery *delivery = spend(destination) ? next_delivery(destination) : NULL;
+        struct link *link = link_choose(destination);
+        struct delivery *waiting = link == NULL ? NULL : first_waiting(destination, link);
+        if (link == NULL || (waiting == NULL && destination->line.count == 0))
+            return false;
+        struct delivery *delivery = spend(destination) ? next_delivery(destination, waiting) : NULL;
         if (delivery == NULL)
             continue;
         count_rate(destination);
-        link_give(link_choose(destination), delivery);
+        link_give(link, delivery);
     }
     return true;
 }
@@ -377,6 +414,8 @@ void destination_step(struct destination *destination)
     if (destination->home->stopping)
         return;
     set_wake(destination);
+    if (links_must_renew(destination))
+        link_renew(destination);
     link_prune(destination);
     link_spread(destination);
     if (links_wants(destination))

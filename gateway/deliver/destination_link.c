@@ -12,6 +12,9 @@
 enum {
     PAUSE_US = 1000000, /* after descriptors, slots or memory ran out */
     SURPLUS_MIN = 16,   /* deliveries that a host may be ahead of its share */
+    PROMPT_US = 50000,  /* an end so soon has to do with the number of deliveries, not with time */
+    FRESH_US = 1000000, /* for so long the end of an unused connection is the host's failure */
+    PROBE_ENDS = 16,    /* of so many connections one goes on, to see whether the limit holds */
 };
 
 /* --- links and their numbers --- */
@@ -248,14 +251,28 @@ static bool is_before(const struct exchange_host *a, const struct exchange_host 
     return a_work * b->weight < b_work * a->weight;
 }
 
-struct link *link_choose(struct destination *destination)
+/* An idle one that has made no delivery, when one waits that wants such; NULL: none. */
+static struct link *choose_fresh(struct destination *destination)
+{
+    struct list_node *first = list_first(&destination->waiting);
+
+    if (first == NULL || !list_entry(first, struct delivery, node)->fresh)
+        return NULL;
+    for (struct list_node *node = destination->idle.head.previous; node != &destination->idle.head;
+         node = node->previous)
+        if (list_entry(node, struct link, idle)->used == 0)
+            return list_entry(node, struct link, idle);
+    return NULL;
+}
+
+static struct link *choose(struct destination *destination)
 {
     struct list *idle = &destination->idle;
-    struct link *best = NULL;
+    struct link *best = choose_fresh(destination);
     const struct exchange_host *best_host = NULL;
 
-    if (list_empty(idle))
-        return NULL;
+    if (best != NULL || list_empty(idle))
+        return best;
     if (!destination->spreads)
         return list_entry(idle->head.previous, struct link, idle); /* the others may time out */
     uint32_t looked = 0;
@@ -271,6 +288,62 @@ struct link *link_choose(struct destination *destination)
     return best;
 }
 
+struct link *link_choose(struct destination *destination)
+{
+    struct link *link;
+
+    while ((link = choose(destination)) != NULL) {
+        uint64_t rest_us = destination->home->now_us - link->idle_us;
+        /* A server that closes right after its greeting is to be found out by links_events. */
+        if ((link->used == 0 && rest_us < FRESH_US) || client_alive(link->client))
+            break;
+        link_set_state(link, LINK_ENDING);
+    }
+    return link;
+}
+
+/* --- how often a connection is used again --- */
+
+bool link_has_rested(const struct link *link)
+{
+    return link->destination->home->now_us - link->idle_us >= PROMPT_US;
+}
+
+void link_learn(struct link *link, uint32_t used)
+{
+    if (used > 0)
+        link->destination->reuse_limit = used;
+}
+
+bool link_is_worn(struct link *link)
+{
+    struct destination *destination = link->destination;
+
+    if (link->used >= destination->home->options.reuse_max)
+        return true;
+    if (destination->reuse_limit == 0 || link->used < destination->reuse_limit)
+        return false;
+    if (link->used > destination->reuse_limit) {
+        destination->reuse_limit = link->used; /* so it was not the limit, or is no more */
+        return false;
+    }
+    return ++destination->reuse_ends % PROBE_ENDS != 0;
+}
+
+/* --- what becomes of work --- */
+
+/* The server has ended the connection before it took anything of the delivery: a fresh one has it,
+ * and its owner never knows. */
+static bool goes_on(struct link *link, struct delivery *delivery)
+{
+    if (!client_stale(link->client) || link->destination->home->stopping)
+        return false;
+    if (link->prompt)
+        link_learn(link, link->used - 1);
+    delivery_again(link->destination, delivery);
+    return true;
+}
+
 /* What a delivery tells when it is over, on its way to the owner. */
 static void delivered(struct delivery *delivery)
 {
@@ -279,6 +352,11 @@ static void delivered(struct delivery *delivery)
 
     CHECK(link->delivery == delivery);
     link->good = false;
+    if (goes_on(link, delivery)) {
+        link->delivery = NULL;
+        delivery->delivered = link->delivered;
+        return;
+    }
     for (uint32_t i = 0; i < delivery->recipient_count; i++) {
         uint8_t kind = delivery->recipients[i].verdict.kind;
         destination->delivered += kind == VERDICT_DELIVERED;
@@ -299,6 +377,8 @@ void link_give(struct link *link, struct delivery *delivery)
     if (host != NULL)
         host->served++;
     link->used++;
+    link->prompt = !link_has_rested(link);
+    delivery->fresh = false;
     link->delivery = delivery;
     link->delivered = delivery->delivered;
     delivery->delivered = delivered;
@@ -372,6 +452,18 @@ bool link_is_surplus(const struct link *link)
         return false;
     return links_to(destination, own) * weight >
            (uint64_t)destination_links(destination) * own->weight;
+}
+
+void link_renew(struct destination *destination)
+{
+    for (struct list_node *node = destination->idle.head.next; node != &destination->idle.head;
+         node = node->next) {
+        struct link *link = list_entry(node, struct link, idle);
+        if (link->used == 0)
+            continue;
+        link_end(link);
+        return;
+    }
 }
 
 void link_prune(struct destination *destination)

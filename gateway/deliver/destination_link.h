@@ -49,6 +49,7 @@ struct link {
     bool spread;     /* made to give a further host its share: its failure is nobody's */
     bool good;       /* its last delivery got an answer that counts */
     bool tls_failed; /* a handshake: it may be tried without */
+    bool prompt;     /* its last delivery was given as soon as it was idle */
     bool has_why;
     struct verdict why; /* what failed last */
 };
@@ -60,10 +61,14 @@ void link_set_state(struct link *link, enum link_state state);
 void link_set_why(struct link *link, const char *text);
 void link_blame(struct link *link);
 void link_praise(struct link *link);
-struct link *link_choose(struct destination *destination); /* an idle one, or NULL */
+struct link *link_choose(struct destination *destination); /* an idle one that lives, or NULL */
+bool link_has_rested(const struct link *link);             /* idle for more than a moment */
+void link_learn(struct link *link, uint32_t used); /* the server has ended it after so many */
+bool link_is_worn(struct link *link);              /* more would be too many */
 void link_give(struct link *link, struct delivery *delivery);
 void link_spread(struct destination *destination);
 bool link_is_surplus(const struct link *link);
+void link_renew(struct destination *destination); /* ends an idle one, for a fresh one */
 void link_prune(struct destination *destination); /* ends what was idle for too long */
 void link_end(struct link *link);                 /* `closed` follows */
 void link_free(struct link *link);

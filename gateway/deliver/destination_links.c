@@ -48,6 +48,34 @@ bool links_may_grow(const struct destination *destination)
            links + destination->counts[LINK_ENDING] < destination->limit;
 }
 
+/* Deliveries wait for a fresh connection, and none is on its way. */
+static bool lacks_fresh(const struct destination *destination)
+{
+    uint32_t fresh = destination->counts[LINK_CONNECTING];
+    struct list_node *node = destination->waiting.head.next;
+
+    /* Those that want one stand first. */
+    if (node == &destination->waiting.head || !list_entry(node, struct delivery, node)->fresh)
+        return false;
+    for (struct list_node *at = destination->idle.head.next; at != &destination->idle.head;
+         at = at->next)
+        fresh += list_entry(at, struct link, idle)->used == 0;
+    for (; node != &destination->waiting.head; node = node->next) {
+        if (!list_entry(node, struct delivery, node)->fresh)
+            return false;
+        if (fresh-- == 0)
+            return true;
+    }
+    return false;
+}
+
+/* A fresh one is lacked, and there is room only when another ends. */
+bool links_must_renew(const struct destination *destination)
+{
+    return lacks_fresh(destination) && destination->counts[LINK_ENDING] == 0 &&
+           !(links_may_grow(destination) && links_has_room(destination->home, destination->proven));
+}
+
 bool links_wants(const struct destination *destination)
 {
     const struct destinations *home = destination->home;
@@ -57,6 +85,8 @@ bool links_wants(const struct destination *destination)
         return false;
     if (!destination_has_work(destination) || !links_may_grow(destination))
         return false;
+    if (lacks_fresh(destination))
+        return true;
     uint64_t unused = destination->counts[LINK_IDLE] + destination->counts[LINK_CONNECTING];
     if (destination->interval_us > 0) /* one after another, and when there is something to send */
         return unused == 0 && (links == 0 || destination->send_us <= home->now_us);
@@ -241,12 +271,14 @@ static void heard_idle(struct link *link)
     link_set_state(link, LINK_IDLE);
     destination_activate(destination);
     bool gone = (link->heard & HEARD_CLOSED) != 0;
-    bool spent = link->used >= home->options.reuse_max || is_hog(link) || link_is_surplus(link);
+    bool spent = link_is_worn(link) || is_hog(link) || link_is_surplus(link) ||
+                 (link->used > 0 && links_must_renew(destination));
     if (!gone && (home->stopping || spent))
         link_end(link);
 }
 
-/* A connection that had been greeted is gone. */
+/* A connection that had been greeted is gone. When a server has taken nothing of a delivery since
+ * it had enough of the connection, there is no why, and a fresh one has it already. */
 static void lost(struct link *link)
 {
     struct destination *destination = link->destination;
@@ -254,6 +286,9 @@ static void lost(struct link *link)
     bool unused = link->state == LINK_IDLE && link->used == 0 &&
                   home->now_us - link->idle_us < AT_ONCE_US && destination_has_work(destination);
     bool broke = link->state == LINK_BUSY && link->has_why;
+
+    if (link->state == LINK_IDLE && !link_has_rested(link))
+        link_learn(link, link->used); /* a server may close in place of saying 421 */
 
     /* A host that has taken some and then no more (421: so many for a connection) is not down. */
     if ((broke && link->used <= 1) || unused)

@@ -5,7 +5,7 @@
 
 #include "gateway/deliver/outcome.h"
 
-enum { OUTCOME_LATER_US = 60 * 1000 * 1000 /* when something is short that can't be helped now */ };
+enum { OUTCOME_LATER_US = 5 * 1000 * 1000 /* when something is short that can't be helped now */ };
 
 /* What happens to what is left of a consignment. */
 struct outcome_plan {

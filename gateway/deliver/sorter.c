@@ -29,6 +29,7 @@ struct part {
 struct sorter {
     struct sorter_options options;
     struct spool_reader reader;
+    struct spool_ahead ahead; /* of a backlog on disk */
     struct part *parts;
     uint32_t part_max;
 };
@@ -40,8 +41,10 @@ static bool merge(struct sorter *sorter, struct queue_message *message);
 struct sorter *sorter_new(const struct sorter_options *options)
 {
     struct sorter *sorter = calloc(1, sizeof *sorter);
-    if (sorter != NULL)
-        sorter->options = *options;
+    if (sorter == NULL)
+        return NULL;
+    sorter->options = *options;
+    spool_read_ahead(&sorter->reader, &sorter->ahead);
     return sorter;
 }
 
@@ -50,6 +53,7 @@ void sorter_free(struct sorter *sorter)
     if (sorter == NULL)
         return;
     spool_read_close(&sorter->reader);
+    spool_ahead_free(&sorter->ahead);
     free(sorter->parts);
     free(sorter);
 }

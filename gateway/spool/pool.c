@@ -206,6 +206,16 @@ struct segment *pool_find(const struct pool *pool, uint64_t generation)
     return segment != NULL && segment->generation == generation ? segment : NULL;
 }
 
+struct segment *pool_borrow(struct pool *pool, uint64_t generation)
+{
+    pthread_mutex_lock(&pool->mutex); /* pool_take_dead looks at `live` with it */
+    struct segment *segment = pool_find(pool, generation);
+    if (segment != NULL)
+        atomic_fetch_add_explicit(&segment->live, 1, memory_order_relaxed);
+    pthread_mutex_unlock(&pool->mutex);
+    return segment;
+}
+
 void pool_hold(struct pool *pool, uint64_t generation, uint64_t count, uint64_t octets)
 {
     struct segment *segment = pool_find(pool, generation);

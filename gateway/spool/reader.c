@@ -12,9 +12,10 @@
 #include <string.h>
 
 enum {
-    READER_GUESS = 2 * LIMIT_BLOCK, /* what a COMMIT record is read with at first */
-    READER_GAP = 64 * 1024,         /* other messages' octets that one read may take along */
-    READER_STEP = 1024 * 1024,      /* what a message of many parts is read in */
+    READER_GUESS = LIMIT_BLOCK, /* what a COMMIT record is read with at first */
+    READER_GAP = 64 * 1024,     /* other messages' octets that one read may take along */
+    READER_STEP = 1024 * 1024,  /* what a message of many parts is read in */
+    READER_AHEAD = 256 * 1024,
 };
 
 struct spool_place {
@@ -126,13 +127,48 @@ static const uint8_t *in_window(const struct spool_reader *reader, uint64_t gene
     return reader->window + (offset - reader->window_offset);
 }
 
+/* Reads from `from` on into `ahead`. */
+static bool fill_ahead(struct spool_ahead *ahead, const struct segment *segment, uint64_t from)
+{
+    size_t len = READER_AHEAD < segment->size - from ? READER_AHEAD : segment->size - from;
+
+    if (ahead->blocks == NULL)
+        ahead->blocks = aligned_alloc(LIMIT_BLOCK, READER_AHEAD);
+    ahead->generation = 0;
+    if (ahead->blocks == NULL || segment_read(segment, ahead->blocks, len, from) != 0)
+        return false;
+    ahead->generation = segment->generation;
+    ahead->offset = from;
+    ahead->len = len;
+    return true;
+}
+
+/* Copies blocks that were read ahead into the window; false: they must be read. Reads ahead when
+ * they lie shortly behind those that were wanted before. Who reads here and there pays for no more
+ * than he needs. */
+static bool take_ahead(struct spool_reader *reader, const struct segment *segment, uint64_t from,
+                       uint64_t to)
+{
+    struct spool_ahead *ahead = reader->ahead;
+    if (ahead == NULL || to - from > READER_AHEAD / 2)
+        return false;
+    bool next = ahead->before_generation == segment->generation && from >= ahead->before_offset &&
+                from - ahead->before_offset <= READER_GAP;
+    ahead->before_generation = segment->generation;
+    ahead->before_offset = from;
+    reader->window_old = ahead->generation == segment->generation && from >= ahead->offset &&
+                         to <= ahead->offset + ahead->len;
+    if (!reader->window_old && !(next && fill_ahead(ahead, segment, from)))
+        return false;
+    memcpy(reader->window, ahead->blocks + (from - ahead->offset), to - from);
+    return true;
+}
+
 /* Reads [from, to) of a segment into the window, rounded out to blocks and cut at the segment's
  * end. */
-static int fill_window(struct spool_reader *reader, uint64_t generation, uint64_t from, uint64_t to)
+static int fill_from(struct spool_reader *reader, const struct segment *segment, uint64_t from,
+                     uint64_t to)
 {
-    const struct segment *segment = pool_find(&reader->spool->pool, generation);
-    if (segment == NULL)
-        return -EBADMSG;
     from &= ~(uint64_t)(LIMIT_BLOCK - 1);
     to = (to + LIMIT_BLOCK - 1) & ~(uint64_t)(LIMIT_BLOCK - 1);
     if (to > segment->size)
@@ -140,21 +176,37 @@ static int fill_window(struct spool_reader *reader, uint64_t generation, uint64_
     if (from >= to)
         return -EBADMSG;
     reader->window_generation = 0;
+    reader->window_old = false;
     int error = ensure(&reader->window, &reader->window_capacity, to - from);
-    if (error == 0)
+    if (error == 0 && !take_ahead(reader, segment, from, to))
         error = segment_read(segment, reader->window, to - from, from);
     if (error != 0)
         return error;
-    reader->window_generation = generation;
+    reader->window_generation = segment->generation;
     reader->window_offset = from;
     reader->window_len = to - from;
     return 0;
 }
 
-/* Returns the checked header of the record at a place, on disk, reading [from, to) when it is not
- * in the window. */
-static int fetch_header(struct spool_reader *reader, const struct spool_place *place, uint64_t from,
-                        uint64_t to, const struct record **out)
+/* The same for a generation. What the caller's message does not keep is kept by us meanwhile. */
+static int fill_window(struct spool_reader *reader, uint64_t generation, uint64_t from, uint64_t to)
+{
+    struct pool *pool = &reader->spool->pool;
+    if (!reader->quiet) {
+        const struct segment *segment = pool_find(pool, generation);
+        return segment == NULL ? -EBADMSG : fill_from(reader, segment, from, to);
+    }
+    const struct segment *borrowed = pool_borrow(pool, generation);
+    if (borrowed == NULL)
+        return -EBADMSG;
+    int error = fill_from(reader, borrowed, from, to);
+    pool_release(pool, generation, 0);
+    return error;
+}
+
+/* The one below, once. */
+static int try_header(struct spool_reader *reader, const struct spool_place *place, uint64_t from,
+                      uint64_t to, const struct record **out)
 {
     const uint8_t *at = in_window(reader, place->generation, place->offset, RECORD_HEADER);
     if (at == NULL) {
@@ -169,10 +221,29 @@ static int fetch_header(struct spool_reader *reader, const struct spool_place *p
     return good ? 0 : -EBADMSG;
 }
 
-/* Returns the checked record at a place, on disk, with its payload; reads up to `to`, and more if
- * needed. */
-static int fetch_from_disk(struct spool_reader *reader, const struct spool_place *place,
-                           uint64_t from, uint64_t to, const struct record **out)
+/* True when what was wrong may be right on disk: this was read ahead, and what was written since is
+ * not in it. Throws it away. */
+static bool outdated(struct spool_reader *reader, int error)
+{
+    if (error != -EBADMSG || reader->window_generation == 0 || !reader->window_old)
+        return false;
+    reader->window_generation = 0;
+    reader->ahead->generation = 0;
+    return true;
+}
+
+/* Returns the checked header of the record at a place, on disk, reading [from, to) when it is not
+ * in the window. */
+static int fetch_header(struct spool_reader *reader, const struct spool_place *place, uint64_t from,
+                        uint64_t to, const struct record **out)
+{
+    int error = try_header(reader, place, from, to, out);
+    return outdated(reader, error) ? try_header(reader, place, from, to, out) : error;
+}
+
+/* The one below, once. */
+static int try_from_disk(struct spool_reader *reader, const struct spool_place *place,
+                         uint64_t from, uint64_t to, const struct record **out)
 {
     int error = fetch_header(reader, place, from, to, out);
     if (error != 0)
@@ -187,6 +258,15 @@ static int fetch_from_disk(struct spool_reader *reader, const struct spool_place
             return error;
     }
     return payload_good(*out, (const uint8_t *)(*out + 1)) ? 0 : -EBADMSG;
+}
+
+/* Returns the checked record at a place, on disk, with its payload; reads up to `to`, and more if
+ * needed. */
+static int fetch_from_disk(struct spool_reader *reader, const struct spool_place *place,
+                           uint64_t from, uint64_t to, const struct record **out)
+{
+    int error = try_from_disk(reader, place, from, to, out);
+    return outdated(reader, error) ? try_from_disk(reader, place, from, to, out) : error;
 }
 
 static int read_failed(struct spool_reader *reader, int error)
@@ -353,6 +433,11 @@ void spool_read_quietly(struct spool_reader *reader, bool quiet)
     reader->quiet = quiet;
 }
 
+void spool_read_ahead(struct spool_reader *reader, struct spool_ahead *ahead)
+{
+    reader->ahead = ahead;
+}
+
 int spool_read_text(struct spool_reader *reader, int (*sink)(void *user, struct bytes text),
                     void *user)
 {
@@ -374,4 +459,10 @@ void spool_read_close(struct spool_reader *reader)
     free(reader->window);
     free(reader->places);
     *reader = (struct spool_reader){0};
+}
+
+void spool_ahead_free(struct spool_ahead *ahead)
+{
+    free(ahead->blocks);
+    *ahead = (struct spool_ahead){0};
 }

@@ -11,6 +11,15 @@
 
 struct spool;
 
+/* Blocks of a segment that may be wanted soon. The zero value is empty. Private. */
+struct spool_ahead {
+    uint8_t *blocks;
+    size_t len;
+    uint64_t generation; /* 0: none */
+    uint64_t offset;
+    uint64_t before_generation, before_offset; /* what was wanted last */
+};
+
 /* A message opened for reading. The zero value is closed. Opening another one with the same reader
  * reuses its memory, so that a courier in the long run never allocates. Private. */
 struct spool_reader {
@@ -22,6 +31,8 @@ struct spool_reader {
     size_t window_len, window_capacity;
     uint64_t window_generation; /* 0: not blocks of a segment */
     uint64_t window_offset;
+    bool window_old; /* it was read ahead, some time ago */
+    struct spool_ahead *ahead;
     struct spool_place *places; /* of the BODY records, last first */
     size_t place_count, place_capacity;
     uint64_t last_generation; /* where the last BODY record lies */
@@ -58,8 +69,16 @@ int spool_read_next(struct spool_reader *reader, struct bytes *piece)
     __attribute__((warn_unused_result));
 void spool_read_rewind(struct spool_reader *reader);
 
-/* spool_read_quietly: failures are not logged (ringmxctl reads what may be released meanwhile). */
+/* spool_read_quietly: the reader may be given messages that somebody else releases meanwhile
+ * (ringmxctl). Failures are not logged then, and segments are kept while it reads from them. */
 void spool_read_quietly(struct spool_reader *reader, bool quiet);
+
+/* spool_read_ahead: messages are read in about the order in which they came, by this reader or by
+ * several of one thread that share `ahead` (borrowed; NULL, as at first and after spool_read_close:
+ * none). Then many of them come with one read from the disk. For all of one spool.
+ * spool_ahead_free frees what it holds; legal on the zero value. */
+void spool_read_ahead(struct spool_reader *reader, struct spool_ahead *ahead);
+void spool_ahead_free(struct spool_ahead *ahead);
 
 /* spool_read_close frees what the reader holds. Legal on the zero value, and twice. */
 void spool_read_close(struct spool_reader *reader);

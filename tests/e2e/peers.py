@@ -159,7 +159,19 @@ class Dovecot(Peer):
         text = DOVECOT_TEXT.format(self.folder, *self.address, "lmtp imap pop3" if self.readers else "lmtp", location,
                                    self.imap[1], self.pop3[1])
         path = self.write("dovecot.conf", text)
-        return self.launch([DOVECOT, "-F", "-c", path])
+        self.launch([DOVECOT, "-F", "-c", path])
+        if self.readers:
+            for address in (self.imap, self.pop3):
+                wait_until(lambda: self.takes(address), f"Dovecot reads out: {self.told()}")
+        return self
+
+    @staticmethod
+    def takes(address):
+        try:
+            with socket.create_connection(address, 1):
+                return True
+        except OSError:
+            return False
 
     def maildir(self, user):
         return os.path.join(self.folder, "mail", user)

@@ -10,7 +10,7 @@ import unittest
 from harness import SLOW, Gateway, seed, wait_until
 from load import Arrivals, Load, check, make
 
-ROUNDS = int(os.environ.get("RINGMX_CRASH_ROUNDS", "40" if SLOW else "200"))
+ROUNDS = int(os.environ.get("RINGMX_CRASH_ROUNDS", "25" if SLOW else "120"))
 BLOCK = 4096
 RECORD = struct.Struct("<IBBHIIQQQQIIII")  # gateway/spool/record.h
 MAGIC = 0x31524D52

@@ -12,7 +12,7 @@ import loader
 from harness import SLOW, Gateway, parse_log_line, seed, wait_until
 from sink import Sink
 
-ROUNDS = int(os.environ.get("RINGMX_CRASH_ROUNDS", "12" if SLOW else "60"))
+ROUNDS = int(os.environ.get("RINGMX_CRASH_ROUNDS", "8" if SLOW else "40"))
 CONNECTIONS = 20
 WINDOW_S = 0.3  # an outcome is on disk after 70 ms, on a machine that is busy with tests after some more
 BACKLOG = 1000 if SLOW else 20_000

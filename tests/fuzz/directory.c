@@ -10,6 +10,9 @@
 
 #include <stdlib.h>
 
+int LLVMFuzzerInitialize(int *argument_count, char ***arguments);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
 enum { NOW_S = 1728000000, TARGETS_MAX = 50, SIZE_MAX_FUZZ = 4096 };
 
 static struct directory_expansion expansion;

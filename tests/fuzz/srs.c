@@ -7,6 +7,8 @@
 
 #include <stdlib.h>
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
 enum { NOW_S = 1728000000, DAY_S = 86400 };
 
 static struct srs *make(uint8_t choice)

@@ -1,10 +1,10 @@
 /* Connections to the next hops of fake_hop.h: what stands in for deliver/client. Nothing happens
- * within a call: fake_world.h lets happen what is due, as the worker's turn does. */
+ * within a call: fake_server.h lets happen what is due, as the worker's turn does. */
 #ifndef TESTS_SUPPORT_FAKE_CLIENT_H
 #define TESTS_SUPPORT_FAKE_CLIENT_H
 
 #include "gateway/deliver/verdict.h"
-#include "tests/support/fake_hop.h"
+#include "tests/support/fake_exchange.h"
 
 #include <errno.h>
 
@@ -19,7 +19,9 @@ struct client {
     enum client_state state;
     uint64_t due_us; /* when the next happens; UINT64_MAX: never */
     struct delivery *delivery;
-    bool used, cancelled, tls_failed;
+    uint32_t taken;
+    uint64_t left_us; /* the server ends it when it is idle until then; 0: it does not */
+    bool used, cancelled, tls_failed, stale;
 };
 
 static struct client fake_clients[CLIENTS_MAX];
@@ -63,6 +65,24 @@ bool client_tls_failed(const struct client *client)
     return client->tls_failed;
 }
 
+bool client_stale(const struct client *client)
+{
+    return client->stale;
+}
+
+/* A server's farewell is on its way for a while. */
+bool client_alive(struct client *client)
+{
+    bool left = client->left_us > 0 && client->left_us <= fake_now_us;
+    if (client->state != CLIENT_IDLE)
+        abort();
+    if (!left || !client->hop->shows)
+        return true;
+    client->state = CLIENT_ENDING;
+    client->due_us = fake_now_us;
+    return false;
+}
+
 void client_deliver(struct client *client, struct delivery *delivery)
 {
     if (client->state != CLIENT_IDLE || delivery->recipient_count == 0)
@@ -70,9 +90,17 @@ void client_deliver(struct client *client, struct delivery *delivery)
     client->delivery = delivery;
     delivery->client = client;
     client->state = CLIENT_BUSY;
+    client->stale = client->left_us > 0 && client->left_us <= fake_now_us;
+    client->stale |= client->hop->takes_max > 0 && client->taken >= client->hop->takes_max;
     bool slow = client->hop->modes[client->host] == HOST_SLOW;
     client->due_us = fake_now_us + client->hop->delivery_us * (slow ? 100 : 1) + 1;
     client->hop->busy++;
+    if (!client->stale)
+        return;
+    client->due_us = fake_now_us + fake_round_us;
+    client->hop->stale++;
+    if (client->taken == 0 || delivery->message_id++ > 0)
+        abort(); /* it was to go over a fresh one */
 }
 
 void client_cancel(struct client *client)
@@ -109,50 +137,12 @@ static void fake_close(struct client *client, uint8_t kind, uint16_t code, const
     verdict_own(&why, kind, code, (struct reply_status){(uint8_t)(code / 100), 0, 0}, "%s",
                 text == NULL ? "" : text);
     fake_finish(client, VERDICT_DEFERRED, why.text);
-    client->setup->callbacks->closed(client->user, client, text == NULL ? NULL : &why);
+    client->setup->callbacks->closed(client->user, client,
+                                     text == NULL || client->stale ? NULL : &why);
     client->used = false;
     client->hop->now[client->host]--;
     client->hop->total--;
     fake_client_count--;
-}
-
-static void fake_greet(struct client *client)
-{
-    enum host_mode mode = client->hop->modes[client->host];
-    bool full = client->hop->greets_max > 0 && client->hop->total > client->hop->greets_max;
-    client->tls_failed = mode == HOST_NO_TLS && client->peer.tls != ROUTE_TLS_NONE;
-
-    if (mode == HOST_REFUSES || mode == HOST_MUTE || client->tls_failed) {
-        fake_close(client, VERDICT_DEFERRED, 0, client->tls_failed ? "no TLS" : "no connection");
-    } else if (mode == HOST_554 || full) {
-        fake_close(client, full ? VERDICT_DEFERRED : VERDICT_REFUSED, full ? 421 : 554, "go away");
-    } else {
-        client->state = CLIENT_IDLE;
-        client->due_us = mode == HOST_CLOSES ? fake_now_us + 1 : UINT64_MAX;
-        client->setup->callbacks->idle(client->user, client);
-        if (mode == HOST_CLOSES)
-            fake_close(client, 0, 0, NULL);
-    }
-}
-
-static void fake_client_turn(struct client *client)
-{
-    enum host_mode mode = client->hop->modes[client->host];
-    bool good = mode != HOST_BUSY && !client->cancelled;
-
-    if (client->state == CLIENT_CONNECTING) {
-        fake_greet(client);
-    } else if (client->state == CLIENT_ENDING) {
-        fake_close(client, 0, 0, NULL);
-    } else if (mode == HOST_BREAKS || client->state == CLIENT_IDLE) {
-        fake_close(client, VERDICT_DEFERRED, 0, "the connection broke");
-    } else {
-        client->state = CLIENT_IDLE;
-        client->cancelled = false;
-        client->due_us = UINT64_MAX;
-        fake_finish(client, good ? VERDICT_DELIVERED : VERDICT_DEFERRED, good ? "ok" : "later");
-        client->setup->callbacks->idle(client->user, client);
-    }
 }
 
 #endif

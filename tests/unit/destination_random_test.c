@@ -33,6 +33,10 @@ static void change_hop(uint32_t hop)
         changed->modes[i] = chance(2) == 0 ? HOST_UP : (enum host_mode)chance(HOST_MODES);
     changed->dns = answers[chance(5)];
     changed->greets_max = chance(4) == 0 ? 1 + chance(5) : 0;
+    changed->takes_max = chance(3) == 0 ? 1 + chance(8) : 0;
+    changed->leaves = chance(3) == 0;
+    changed->shows = chance(2) == 0;
+    changed->rest_us = chance(3) == 0 ? 1000 + chance(2000000) : 0;
     changed->delivery_us = chance(3) == 0 ? chance(20) * second : chance(100000);
 }
 
@@ -113,6 +117,8 @@ static void recover(void)
         fake_hops[hop].dns_slow = false;
         fake_hops[hop].greets_max = 0;
         fake_hops[hop].delivery_us = 1000;
+        fake_hops[hop].takes_max = 0;
+        fake_hops[hop].rest_us = 0;
         memset(fake_hops[hop].modes, 0, sizeof fake_hops[hop].modes);
     }
     answer_all();
