@@ -227,6 +227,7 @@ static void fill_rest(struct config *config)
     config->spool.writer_cpu = -1;
     config->courier.hostname = config->hostname;
     config->courier.rules.routes = config->routes;
+    config->courier.rules.directory = config->directory;
     config->courier.rules.srs = config->srs;
     config->courier.ca = config->ca_path;
     config->courier.baseline = config->io_baseline;

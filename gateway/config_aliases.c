@@ -144,4 +144,7 @@ void config_aliases_fill(struct directory *directory, cfg_t *root, const char *f
         tell_place("aliases lead in a circle", way, root, folder, errors);
     else if (directory_alias_missing(directory, way, sizeof(way)))
         tell_place("an alias leads to nobody", way, root, folder, errors);
+    else if (directory_alias_copy(directory, way, sizeof(way)))
+        tell_place("an alias keeps a copy in a domain that has no deliver", way, root, folder,
+                   errors);
 }

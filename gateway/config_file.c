@@ -70,12 +70,17 @@ struct bytes config_file_trimmed(struct bytes text)
 static int walk(FILE *file, config_file_line *line, void *user, struct config_errors *told,
                 struct config_errors *hidden)
 {
+    static const struct bytes mark = BYTES("\xef\xbb\xbf"); /* some editors write it (BOM) */
     char *text = NULL;
     size_t size = 0;
     ssize_t len;
     errno = 0;
     for (int number = 1; (len = getline(&text, &size, file)) > 0; number++) {
-        struct bytes trimmed = config_file_trimmed(bytes_make(text, (size_t)len));
+        struct bytes whole = bytes_make(text, (size_t)len);
+        if (number == 1 && whole.len >= mark.len &&
+            bytes_equal(bytes_slice(whole, 0, mark.len), mark))
+            whole = bytes_skip(whole, mark.len);
+        struct bytes trimmed = config_file_trimmed(whole);
         if (trimmed.len > 0 && trimmed.data[0] != '#')
             line(user, trimmed, number, told->count < TOLD_MAX ? told : hidden);
         errno = 0;

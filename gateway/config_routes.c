@@ -2,8 +2,10 @@
  * (deliver/route.c). */
 #include "gateway/config_routes.h"
 
+#include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "gateway/config_aliases.h"
 #include "gateway/config_recipients.h"
@@ -56,6 +58,67 @@ static struct targets targets_of(cfg_t *section, struct config_errors *errors)
     return targets;
 }
 
+static bool listens_v6(const struct sockaddr_in6 *listener, const char *host)
+{
+    struct in6_addr address = in6addr_loopback;
+    if (strcasecmp(host, "localhost") != 0 && inet_pton(AF_INET6, host, &address) != 1)
+        return false;
+    if (IN6_IS_ADDR_UNSPECIFIED(&address))
+        return true; /* connects to this machine */
+    return memcmp(&address, &listener->sin6_addr, sizeof(address)) == 0 ||
+           (IN6_IS_ADDR_UNSPECIFIED(&listener->sin6_addr) && IN6_IS_ADDR_LOOPBACK(&address));
+}
+
+static bool listens_v4(const struct sockaddr_in *listener, const char *host)
+{
+    struct in_addr address = {.s_addr = htonl(INADDR_LOOPBACK)};
+    if (strcasecmp(host, "localhost") != 0 && inet_pton(AF_INET, host, &address) != 1)
+        return false;
+    if (address.s_addr == htonl(INADDR_ANY))
+        return true;
+    return address.s_addr == listener->sin_addr.s_addr ||
+           (listener->sin_addr.s_addr == htonl(INADDR_ANY) &&
+            ntohl(address.s_addr) >> 24 == IN_LOOPBACKNET);
+}
+
+/* Does a next hop name ourselves? Of a wildcard only the loopback is known here; the courier knows
+ * the other addresses, and what names lead to (deliver/exchange_search.c). */
+static bool is_ourselves(const struct config *config, const struct route_host *host)
+{
+    for (size_t i = 0; i < config->listener_count; i++) {
+        const union address_any *listener = &config->listeners[i].address;
+        bool v6 = listener->any.sa_family == AF_INET6;
+        if (host->port == 0 ||
+            ntohs(v6 ? listener->v6.sin6_port : listener->v4.sin_port) != host->port)
+            continue;
+        if (strcasecmp(host->name, config->hostname) == 0 ||
+            (v6 ? listens_v6(&listener->v6, host->name) : listens_v4(&listener->v4, host->name)))
+            return true;
+    }
+    return false;
+}
+
+/* Mail that we send to ourselves would come back to the same route until it has too many Received
+ * fields. */
+static void check_hosts(const struct config *config, cfg_t *section, const struct route *route,
+                        struct config_errors *errors)
+{
+    bool fixed = route != NULL && (route->kind == ROUTE_SMTP || route->kind == ROUTE_LMTP);
+    for (uint32_t i = 0; fixed && i < route->host_count; i++)
+        if (is_ourselves(config, &route->hosts[i]))
+            config_error(errors, config_value_at(section, "deliver", i)->line,
+                         "%s.deliver: %s port %u is this gateway itself: mail would go round",
+                         cfg_name(section), route->hosts[i].name, route->hosts[i].port);
+}
+
+static const struct route *route_of(const struct config *config, struct bytes domain)
+{
+    char mailbox[ADDRESS_DOMAIN_LEN_MAX + 2];
+    int len =
+        snprintf(mailbox, sizeof(mailbox), "@%.*s", (int)domain.len, (const char *)domain.data);
+    return routes_find(config->routes, bytes_make(mailbox, (size_t)len), false);
+}
+
 static void fill_target(struct config *config, cfg_t *section, struct bytes name,
                         struct config_errors *errors, uint32_t *flags)
 {
@@ -64,11 +127,14 @@ static void fill_target(struct config *config, cfg_t *section, struct bytes name
     struct targets targets = targets_of(section, errors);
     options.through = config_word_choice(section, "mode", modes, false, errors);
     options.callahead = config_word_choice(section, "verify", verifications, false, errors);
-    *flags =
-        (options.through ? DIRECTORY_THROUGH : 0) | (options.callahead ? DIRECTORY_CALLAHEAD : 0);
+    *flags = (options.through ? DIRECTORY_THROUGH : 0) |
+             (options.callahead ? DIRECTORY_CALLAHEAD : 0) |
+             (cfg_size(section, "deliver") == 0 ? DIRECTORY_NO_TARGET : 0);
     if (targets.count > 0 &&
         !routes_add(config->routes, name, targets.texts, targets.count, &options, &mistake))
         config_error(errors, targets.line, "%s.deliver: %s", cfg_name(section), mistake);
+    else if (targets.count > 0)
+        check_hosts(config, section, route_of(config, name), errors);
     free(targets.texts);
 }
 
@@ -136,6 +202,8 @@ static void fill_relay(struct config *config, cfg_t *section, struct config_erro
         !routes_add_foreign(config->routes, said ? targets.texts : anywhere,
                             said ? targets.count : 1, &options, &mistake))
         config_error(errors, targets.line, "%s.deliver: %s", cfg_name(section), mistake);
+    else if (targets.count > 0)
+        check_hosts(config, section, routes_find(config->routes, BYTES("@."), true), errors);
     free(targets.texts);
 }
 

@@ -57,6 +57,8 @@ static void make(struct config *config, struct srs_options *options, struct byte
 void config_srs_fill(struct config *config, cfg_t *root, const char *folder,
                      struct config_errors *errors)
 {
+    static struct budget failures; /* of the process: a reload does not fill it again */
+    static const struct config_bounds hash = {CONFIG_COUNT, 4, 20, 1};
     static const struct config_bounds age = {CONFIG_TIME, DAY_S, 365 * DAY_S, DAY_S};
     cfg_t *section = cfg_getsec(root, "srs");
     const struct config_value *domain = config_value_at(section, "domain", 0);
@@ -66,7 +68,10 @@ void config_srs_fill(struct config *config, cfg_t *root, const char *folder,
     size_t len;
     uint64_t age_s = config_word_number(section, "max_age", &age, 21 * DAY_S, errors);
     options.max_age_days = (uint32_t)(age_s / DAY_S);
-    if (domain == NULL && secret == NULL && config_value_at(section, "max_age", 0) == NULL)
+    options.hash_length = (uint32_t)config_word_number(section, "hash_length", &hash, 4, errors);
+    options.failures = &failures;
+    if (domain == NULL && secret == NULL && config_value_at(section, "max_age", 0) == NULL &&
+        config_value_at(section, "hash_length", 0) == NULL)
         return;
     if (domain == NULL || secret == NULL) {
         config_error(errors, section->line, "srs has no %s", domain == NULL ? "domain" : "secret");

@@ -32,7 +32,8 @@ static cfg_opt_t domain_words[] = {VALUES("recipients"), VALUES("deliver"), VALU
 static cfg_opt_t relay_words[] = {VALUES("deliver"),    VALUE("tls"),  VALUE("tls_verify"),
                                   VALUE("connections"), VALUE("rate"), CFG_END()};
 static cfg_opt_t alias_words[] = {VALUES("to"), CFG_END()};
-static cfg_opt_t srs_words[] = {VALUE("domain"), VALUE("secret"), VALUE("max_age"), CFG_END()};
+static cfg_opt_t srs_words[] = {VALUE("domain"), VALUE("secret"), VALUE("max_age"),
+                                VALUE("hash_length"), CFG_END()};
 static cfg_opt_t resolver_words[] = {VALUES("address"), VALUE("timeout"), VALUE("tries"),
                                      VALUE("cache"), CFG_END()};
 static cfg_opt_t deliver_words[] = {VALUE("connections"),
@@ -115,7 +116,7 @@ static const struct number_word numbers[] = {
     NUMBER("spool", "staging_size", spool.staging_size, MIB, GIB, 8 * MIB, CONFIG_SIZE, 0),
     TIME("queue", "lifetime", courier.rules.lifetime_s, 1, 30 * DAY, 5 * DAY),
     TIME("queue", "warn_after", courier.rules.warn_after_s, 0, 30 * DAY, 0),
-    SIZE("queue", "bounce_size", courier.rules.bounce_original_max, 0, 100 * MIB, 50 * KIB),
+    SIZE("queue", "bounce_size", courier.rules.bounce_original_max, 0, 10 * MIB, 50 * KIB),
     TIME("resolver", "timeout", resolver_timeout_s, 1, 30, 2),
     COUNT("resolver", "tries", courier.dns.tries, 1, 10, 2),
     COUNT("resolver", "cache", courier.dns.cache_max, 1, 10000000, 65536),

@@ -23,6 +23,7 @@ enum {
     DESCRIPTORS_BESIDE = 512, /* for everything that is no connection */
     CONFIGURE_TRIES = 5000,   /* milliseconds */
     LOOK_S = 86400,           /* certificates grow old while nobody looks */
+    BROKEN_DRAIN_S = 5,       /* in place of DRAIN_S, and once more, when the courier is broken */
 };
 
 /* --- start --- */
@@ -361,7 +362,7 @@ static void note_all(struct gateway *gateway, uint32_t note)
             worker_note(&gateway->hands[i].worker, note);
 }
 
-/* serve waits for signals; false when a worker ended by itself. */
+/* serve waits for signals; false when a worker or the courier ended by itself. */
 static bool serve(struct gateway *gateway, const sigset_t *set)
 {
     time_t look_s = time(NULL) + LOOK_S;
@@ -378,6 +379,10 @@ static bool serve(struct gateway *gateway, const sigset_t *set)
             look_s += LOOK_S;
             gateway_tls_say_warnings(gateway, gateway->current);
         }
+        if (courier_broken(gateway->courier)) {
+            gateway_say(gateway, LOG_ERROR, "courier_failed", "the courier's ring broke: stopping");
+            return false;
+        }
         for (size_t i = 0; i < gateway->hand_count; i++)
             if (atomic_load(&gateway->hands[i].finished)) {
                 gateway_say(gateway, LOG_ERROR, "worker_failed", "a worker's ring broke: stopping");
@@ -386,9 +391,20 @@ static bool serve(struct gateway *gateway, const sigset_t *set)
     }
 }
 
+/* A worker can't end while it waits for an answer of the courier's, and a broken courier may never
+ * give one. What was answered 250 is on disk, so to end here is no more than a crash. */
+static void leave_hard(struct gateway *gateway)
+{
+    gateway_say(gateway, LOG_ERROR, "stop", "workers wait for the courier in vain: ending at once");
+    usleep(500 * 1000); /* for the log's thread */
+    _exit(EX_SOFTWARE);
+}
+
 static void stop_hands(struct gateway *gateway, const sigset_t *set)
 {
-    uint64_t deadline = clock_monotonic_us() + (uint64_t)DRAIN_S * 1000000;
+    bool broken = gateway->courier != NULL && courier_broken(gateway->courier);
+    uint64_t patience_us = (uint64_t)(broken ? BROKEN_DRAIN_S : DRAIN_S) * 1000000;
+    uint64_t deadline = clock_monotonic_us() + patience_us, end = UINT64_MAX;
     note_all(gateway, SERVER_NOTE_DRAIN);
     while (!all_finished(gateway)) {
         struct timespec tick = {0, 5 * 1000 * 1000};
@@ -397,7 +413,10 @@ static void stop_hands(struct gateway *gateway, const sigset_t *set)
         if (impatient || clock_monotonic_us() > deadline) {
             note_all(gateway, SERVER_NOTE_ABORT);
             deadline = UINT64_MAX;
+            end = clock_monotonic_us() + (uint64_t)BROKEN_DRAIN_S * 1000000;
         }
+        if (clock_monotonic_us() > end && courier_broken(gateway->courier))
+            leave_hard(gateway);
     }
     for (size_t i = 0; i < gateway->hand_count; i++)
         if (gateway->hands[i].started)
@@ -414,12 +433,11 @@ static void stop(struct gateway *gateway, const sigset_t *set)
     for (size_t i = 0; i < gateway->hand_count; i++)
         for (uint32_t n = 0; n < gateway->hands[i].setup.worker.listener_count; n++)
             close(gateway->hands[i].listeners[n]);
-    if (gateway->courier != NULL)
-        courier_stop(gateway->courier);
+    bool ended = gateway->courier == NULL || courier_stop(gateway->courier);
     if (gateway->spool != NULL)
         spool_stop(gateway->spool);
     courier_free(gateway->courier);
-    if (gateway->spool != NULL)
+    if (gateway->spool != NULL && ended) /* else a thread that hangs has it to the last */
         spool_close(gateway->spool);
     admission_free(gateway->admission);
     free(gateway->hands);

@@ -58,10 +58,9 @@ union address_any *gateway_addresses(const struct config *config, uint32_t *coun
         const struct config_listener *listener = &config->listeners[i];
         if (listener->role != CONFIG_ROLE_MX)
             continue;
+        add(&list, &listener->address); /* as a wildcard it stands for all of 127.0.0.0/8 */
         if (is_wildcard(&listener->address))
             add_interfaces(&list, &listener->address, interfaces);
-        else
-            add(&list, &listener->address);
     }
     freeifaddrs(interfaces);
     *count = list.count;

@@ -111,7 +111,7 @@ static bool line_done(struct reply_read *reply,
     len -= len > 0 && reply->line[len - 1] == '\r';
     struct bytes whole = bytes_make(reply->line, len);
     uint16_t code = read_code(whole);
-    if (code == 0 || (reply->line_count > 0 && code != reply->code))
+    if (code == 0 || (reply->line_count > 0 && code / 100 != reply->code / 100))
         return false;
     struct bytes text = bytes_skip(whole, CODE_LEN + 1);
     struct reply_status status = {0, 0, 0};

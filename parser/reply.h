@@ -35,7 +35,7 @@ struct reply_read {
 enum reply_result {
     REPLY_MORE = 0,  /* all was taken, the reply is not whole */
     REPLY_WHOLE = 1, /* `out` is a reply; octets behind it were not taken */
-    REPLY_BROKEN = 2 /* no SMTP reply, codes that differ between lines, or over a bound */
+    REPLY_BROKEN = 2 /* no SMTP reply, codes of different classes in its lines, or over a bound */
 };
 
 /* reply_read_begin prepares for the next reply. */
@@ -43,8 +43,9 @@ void reply_read_begin(struct reply_read *reply);
 
 /* reply_read takes octets from the front of `in` up to the end of one reply and sets *taken. Each
  * line that is complete is offered to `line` (may be NULL) without code, separator and CR LF: the
- * keywords of EHLO. Lines end with CR LF or a bare LF (some servers). An enhanced status whose
- * class is not the first digit of the code counts as text. */
+ * keywords of EHLO. Codes of one class that differ are bad style: the last counts. Lines end with
+ * CR LF or a bare LF (some servers). An enhanced status whose class is not the first digit of the
+ * code counts as text. */
 enum reply_result reply_read(struct reply_read *reply, struct bytes in, size_t *taken,
                              void (*line)(void *user, uint32_t index, struct bytes text),
                              void *user) __attribute__((warn_unused_result));

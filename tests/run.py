@@ -55,7 +55,9 @@ E2E_ONLY = {
 LONG = ["test_crash", "test_relay_crash"]  # begins first, so that it does not end alone
 # These mostly wait: they run beside the two.
 IDLE = ["test_slow", "test_tls_testssl", "test_limits", "test_load_open", "test_mx", "test_fair", "test_through",
-        "test_bounces", "test_srs", "test_forward"]
+        "test_bounces", "test_callahead", "test_srs", "test_forward", "test_again", "test_consignments", "/exchange",
+        "/client_hostile"]
+IDLE_LANES = 3
 LAST = "bench/"  # these measure: one at a time, when all others have ended
 E2E_MORE = [
     # module         flavour      environment
@@ -340,7 +342,7 @@ def main(arguments):
         print(f"not run, for want of build/{build}: {sum(job.build == build for job in jobs)} jobs")
     jobs = [job for job in jobs if job.build not in broken]
     with concurrent.futures.ThreadPoolExecutor(PARALLEL) as pool, \
-            concurrent.futures.ThreadPoolExecutor(2) as idle:
+            concurrent.futures.ThreadPoolExecutor(IDLE_LANES) as idle:
         runs = [(idle if job.name.endswith(tuple(IDLE)) else pool).submit(job.run) for job in jobs
                 if not job.name.startswith(LAST)]
         for future in concurrent.futures.as_completed(runs):

@@ -15,6 +15,7 @@ COLUMNS, FUNCTION_LINES, FILE_LINES, HEADER_LINES = 100, 70, 600, 160
 # File -> its own limit in lines, with the reason. Meant to stay (nearly) empty.
 SIZE_EXCEPTIONS = {
     "parser/scan_generic.h": 250,  # code, included once by each instruction set
+    "tests/support/fake_client.h": 200,  # code, included once by each test that has no real clients
 }
 
 TOP_LEVEL = {"gateway", "parser", "tls", "bench", "tests", "docs", "Makefile", "README.md", "CHANGES.md",
@@ -31,8 +32,9 @@ INCLUDE_LAW = {
     "gateway/policy": ["gateway/base/", "gateway/io/dns.h", "gateway/io/post.h", "gateway/policy/", "parser/", "tls/crypto.h"],
     "gateway/receive": ["gateway/base/", "gateway/io/", "gateway/spool/", "gateway/policy/", "gateway/receive/",
                         "parser/", "tls/tls.h"],
-    "gateway/deliver": ["gateway/base/", "gateway/io/", "gateway/spool/", "gateway/deliver/", "gateway/policy/hop.h",
-                        "gateway/policy/srs.h", "parser/", "tls/context.h", "tls/crypto.h", "tls/tls.h"],
+    "gateway/deliver": ["gateway/base/", "gateway/io/", "gateway/spool/", "gateway/deliver/",
+                        "gateway/policy/directory.h", "gateway/policy/hop.h", "gateway/policy/srs.h", "parser/",
+                        "tls/context.h", "tls/crypto.h", "tls/tls.h"],
     "gateway/admin": ["gateway/base/", "gateway/io/", "gateway/spool/", "gateway/deliver/", "gateway/admin/",
                       "gateway/policy/", "parser/"],
     "gateway": ["gateway/", "parser/", "tls/"],

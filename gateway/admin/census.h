@@ -2,7 +2,7 @@
 #ifndef GATEWAY_ADMIN_CENSUS_H
 #define GATEWAY_ADMIN_CENSUS_H
 
-#include "gateway/deliver/courier.h"
+#include "gateway/deliver/courier_queue.h"
 
 /* One kind of row. */
 struct census_group {

@@ -286,7 +286,7 @@ static bool serve_client(struct control *control, struct control_client *client,
         read_some(client);
     if (client->task == NULL && output_waiting(&client->output) < WAITING_MAX)
         (void)begin(client);
-    if (may_step(client))
+    if (may_step(client) && task_due_us(client->task) <= clock_monotonic_us())
         step(control, client);
     size_t waiting = output_waiting(&client->output);
     if (client->output.failed || !output_send(&client->output, client->descriptor))
@@ -302,9 +302,25 @@ static bool serve_client(struct control *control, struct control_client *client,
     return may_step(client) || asks || now_us - client->active_us < SILENT_US;
 }
 
+/* How long until there is something to do for a client without hearing of it. */
+static int wait_ms(const struct control_client *client, uint64_t now_us)
+{
+    bool asks = client->descriptor >= 0 && client->task == NULL && client->line_len > 0 &&
+                output_waiting(&client->output) < WAITING_MAX &&
+                memchr(client->line, '\n', client->line_len) != NULL;
+    if (asks)
+        return 0;
+    if (client->descriptor < 0 || !may_step(client))
+        return POLL_MS;
+    uint64_t due_us = task_due_us(client->task);
+    uint64_t ms = due_us > now_us ? (due_us - now_us + 999) / 1000 : 0;
+    return ms < POLL_MS ? (int)ms : POLL_MS;
+}
+
 /* prepare says what to wait for. Returns how long: 0 when there is work. */
 static int prepare(const struct control *control, struct pollfd *polled)
 {
+    uint64_t now_us = clock_monotonic_us();
     int timeout_ms = POLL_MS;
     polled[CLIENTS_MAX] = (struct pollfd){.fd = control->listener, .events = POLLIN};
     polled[CLIENTS_MAX + 1] = (struct pollfd){.fd = control->bell, .events = POLLIN};
@@ -317,11 +333,8 @@ static int prepare(const struct control *control, struct pollfd *polled)
             events |= POLLOUT;
         /* A client that will ask nothing more would be told of again and again. */
         polled[i] = (struct pollfd){.fd = events != 0 ? client->descriptor : -1, .events = events};
-        bool asks = client->descriptor >= 0 && client->task == NULL && client->line_len > 0 &&
-                    output_waiting(&client->output) < WAITING_MAX &&
-                    memchr(client->line, '\n', client->line_len) != NULL;
-        if (client->descriptor >= 0 && (may_step(client) || asks))
-            timeout_ms = 0;
+        int client_ms = wait_ms(client, now_us);
+        timeout_ms = client_ms < timeout_ms ? client_ms : timeout_ms;
     }
     return timeout_ms;
 }

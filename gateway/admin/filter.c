@@ -12,14 +12,17 @@ static int compare_ids(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static bool has_id(const struct inquiry_filter *filter, uint64_t id)
+size_t filter_id(const struct inquiry_filter *filter, uint64_t id)
 {
-    return bsearch(&id, filter->ids, filter->id_count, sizeof(id), compare_ids) != NULL;
+    const uint64_t *found = filter->id_count == 0 ? NULL
+                                                  : bsearch(&id, filter->ids, filter->id_count,
+                                                            sizeof(id), compare_ids);
+    return found == NULL ? filter->id_count : (size_t)(found - filter->ids);
 }
 
 bool filter_row(const struct inquiry_filter *filter, const struct courier_row *row, uint64_t now_s)
 {
-    if (filter->id_count > 0 && !has_id(filter, row->message.message_id))
+    if (filter->id_count > 0 && filter_id(filter, row->message.message_id) == filter->id_count)
         return false;
     if (filter->state != 0 && filter->state != row->state)
         return false;
@@ -35,13 +38,29 @@ bool filter_needs_envelope(const struct inquiry_filter *filter)
     return filter->domain != NULL || filter->sender != NULL;
 }
 
-void filter_open(struct filter_view *view, const struct courier_row *row,
-                 const struct routes *routes, struct spool *spool, struct spool_reader *reader)
+/* Who is finished stands in the row itself for up to 64 recipients. */
+static bool read_marks(struct filter_view *view, struct courier_row *row,
+                       const struct filter_source *source)
 {
-    *view = (struct filter_view){.row = row, .routes = routes};
-    view->readable = spool_read(spool, &row->message, reader, &view->envelope) == 0;
+    view->done = NULL;
+    if (row->message.recipient_count <= 64) {
+        view->done = (const uint8_t *)&row->finished;
+        return true;
+    }
+    if (row->open_count == row->message.recipient_count)
+        return true;
+    view->done = source->marks;
+    return courier_marks(source->courier, row, source->marks) == 0;
+}
+
+void filter_open(struct filter_view *view, struct courier_row *row,
+                 const struct filter_source *source)
+{
+    *view = (struct filter_view){.row = row, .routes = source->routes};
+    view->readable = read_marks(view, row, source) &&
+                     spool_read(source->spool, &row->message, source->reader, &view->envelope) == 0;
     if (view->readable)
-        view->form = spool_read_form(reader);
+        view->form = spool_read_form(source->reader);
 }
 
 static bool is_sender(struct bytes wanted, struct bytes reverse_path)
@@ -73,12 +92,9 @@ uint32_t filter_recipients(const struct inquiry_filter *filter, const struct fil
     struct consign_walk walk;
     uint32_t count = 0;
     bool more = view->readable;
-    /* Who is finished is known of messages of up to 64; of larger ones all are shown. */
-    const uint8_t *done =
-        view->row->message.recipient_count <= 64 ? (const uint8_t *)&view->row->finished : NULL;
     if (view->readable)
-        consign_walk_begin(&walk, view->routes, view->form, view->envelope.recipient_count, done,
-                           view->row->first, view->row->recipient_count);
+        consign_walk_begin(&walk, view->routes, view->form, view->envelope.recipient_count,
+                           view->done, view->row->first, view->row->recipient_count);
     while (more && consign_walk_next(&walk)) {
         struct bytes path = walk.recipient.forward_path;
         if (filter->domain != NULL &&

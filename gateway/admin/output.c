@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 
 enum { OUTPUT_MIN = 16384 };
@@ -65,13 +66,20 @@ void output_free(struct output *output)
 
 json_t *output_text(struct bytes text)
 {
-    json_t *string = json_stringn(text.len > 0 ? (const char *)text.data : "", text.len);
+    /* A NUL would be good JSON, but most readers end a text there, or refuse it. */
+    bool whole = text.len == 0 || memchr(text.data, '\0', text.len) == NULL;
+    json_t *string =
+        whole ? json_stringn(text.len > 0 ? (const char *)text.data : "", text.len) : NULL;
     char *copy = string == NULL ? malloc(text.len + 1) : NULL;
     if (copy == NULL)
         return string;
     for (size_t i = 0; i < text.len; i++)
-        copy[i] = text.data[i] < 0x80 ? (char)text.data[i] : '?';
+        copy[i] = (char)(text.data[i] == '\0' ? '?' : text.data[i]);
     string = json_stringn(copy, text.len);
+    for (size_t i = 0; string == NULL && i < text.len; i++)
+        copy[i] = text.data[i] < 0x80 ? copy[i] : '?';
+    if (string == NULL)
+        string = json_stringn(copy, text.len);
     free(copy);
     return string;
 }

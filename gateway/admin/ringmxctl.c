@@ -11,11 +11,13 @@
 /* A script learns from the exit code what people are told. */
 static int code_of_end(const struct options *options, const json_t *end, size_t rows)
 {
-    if (options->view == OPTIONS_SHOW)
-        return rows == 0;
-    return json_integer_value(json_object_get(end, "busy")) +
-               json_integer_value(json_object_get(end, "missing")) >
-           0;
+    if (json_integer_value(json_object_get(end, "busy")) +
+            json_integer_value(json_object_get(end, "missing")) >
+        0)
+        return 1;
+    if (json_is_false(json_object_get(end, "durable")))
+        return EX_TEMPFAIL;
+    return options->view == OPTIONS_SHOW && rows == 0;
 }
 
 /* Objects go on as they came. Of lists, the last one says nothing that is not known. */

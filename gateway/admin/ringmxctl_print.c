@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sysexits.h>
 #include <time.h>
 
 #include "gateway/admin/sheet.h"
@@ -300,15 +301,19 @@ static void keep_destination(struct print *print, const json_t *row)
 
 void print_object(struct print *print, const json_t *object)
 {
+    const char *trouble = text(object, "trouble");
+    if (trouble[0] != '\0') {
+        fprintf(stderr, "%s: %s\n", text(object, "id"),
+                strcmp(trouble, "busy") == 0 ? "is under way right now: try again"
+                                             : "is not in the queue");
+        return;
+    }
     switch (print->options->view) {
     case OPTIONS_LIST: print_row(print, object); break;
     case OPTIONS_SHOW: print_shown(print, object); break;
     case OPTIONS_SUMMARY: keep_group(print, object); break;
     case OPTIONS_DESTINATIONS: keep_destination(print, object); break;
-    default:
-        fprintf(stderr, "%s: %s\n", text(object, "id"),
-                strcmp(text(object, "trouble"), "busy") == 0 ? "is under way right now: try again"
-                                                             : "is not in the queue");
+    default: break;
     }
 }
 
@@ -351,18 +356,24 @@ static int print_acted(const struct print *print, const json_t *end)
            past(print->options->action));
     if (busy > 0)
         printf("%llu under way right now: try again\n", (unsigned long long)busy);
-    return busy + missing > 0;
+    bool durable = !json_is_false(json_object_get(end, "durable"));
+    if (!durable)
+        puts("not on disk yet: a crash now could undo it");
+    if (busy + missing > 0)
+        return 1;
+    return durable ? 0 : EX_TEMPFAIL;
 }
 
 int print_end(struct print *print, const json_t *end)
 {
+    int missing = number(end, "missing") > 0;
     switch (print->options->view) {
     case OPTIONS_STATUS: print_status(end); return 0;
     case OPTIONS_ACT: return print_acted(print, end);
     case OPTIONS_SHOW:
-        if (print->rows == 0)
+        if (print->rows == 0 && !missing)
             fputs("no such message is in the queue\n", stderr);
-        return print->rows == 0;
+        return print->rows == 0 || missing;
     case OPTIONS_LIST:
         if (json_is_true(json_object_get(end, "more")))
             puts("... and perhaps more: --limit");
@@ -379,5 +390,5 @@ int print_end(struct print *print, const json_t *end)
                                                           : "nothing is queued");
     if (print->no_memory)
         fputs("ringmxctl: out of memory: the table has gaps\n", stderr);
-    return 0;
+    return missing;
 }

@@ -15,8 +15,11 @@ enum {
     IDS = 64,        /* messages acted on by their ids, in one step */
     SHOWN = 10,      /* recipients of a row of a list */
     SHOWN_FULL = 10000,
-    HEADER_MAX = 16384, /* octets of a header that show gives */
-    TEXT_MAX = 256,     /* of a request, in the log */
+    HEADER_MAX = 16384,           /* octets of a header that show gives */
+    TEXT_MAX = 256,               /* of a request, in the log */
+    LOOK_US = 2000,               /* the disk is waited for in steps of this, */
+    DURABLE_US = 2 * 1000 * 1000, /* so long for what was done, and */
+    ROOM_US = 10 * 1000 * 1000,   /* so long for room to do more */
 };
 
 struct task {
@@ -28,24 +31,44 @@ struct task {
     struct census *census;
     bool counted; /* summary: the whole queue was looked at */
     uint64_t rows, recipients, busy, missing;
+    bool *seen; /* which of the ids are in the queue */
+
+    /* Of those that change something. */
+    struct courier_order *orders; /* TASK_ROWS; what was found and is not done yet */
+    uint32_t order_count;
+    struct courier_mark mark; /* all is done, and on its way to disk */
+    uint64_t due_us;          /* of the next step */
+    uint64_t deadline_us;     /* of what is waited for; 0: nothing is */
 };
 
 struct task *task_new(struct inquiry *inquiry, struct bytes text, uint32_t uid)
 {
     struct task *task = calloc(1, sizeof(*task));
-    if (task != NULL && inquiry->kind == INQUIRY_SUMMARY)
-        task->census = census_new();
-    if (task == NULL || (inquiry->kind == INQUIRY_SUMMARY && task->census == NULL)) {
-        free(task);
+    if (task == NULL) {
         inquiry_free(inquiry);
         return NULL;
     }
     task->inquiry = *inquiry;
+    task->seen = calloc(inquiry->filter.id_count + 1, sizeof(*task->seen));
+    if (inquiry->kind == INQUIRY_SUMMARY)
+        task->census = census_new();
+    if (inquiry->kind >= INQUIRY_RETRY)
+        task->orders = calloc(TASK_ROWS, sizeof(*task->orders));
+    if (task->seen == NULL || (inquiry->kind == INQUIRY_SUMMARY && task->census == NULL) ||
+        (inquiry->kind >= INQUIRY_RETRY && task->orders == NULL)) {
+        task_free(task);
+        return NULL;
+    }
     task->uid = uid;
     snprintf(task->text, sizeof(task->text), "%.*s",
              (int)(text.len < TEXT_MAX ? text.len : TEXT_MAX), (const char *)text.data);
     task->now_s = clock_wall_us() / 1000000;
     return task;
+}
+
+static void forget_order(struct courier_order *order)
+{
+    free((void *)(uintptr_t)order->recipients);
 }
 
 void task_free(struct task *task)
@@ -54,6 +77,10 @@ void task_free(struct task *task)
         return;
     census_free(task->census);
     inquiry_free(&task->inquiry);
+    for (uint32_t i = 0; i < task->order_count; i++)
+        forget_order(&task->orders[i]);
+    free(task->orders);
+    free(task->seen);
     free(task);
 }
 
@@ -81,7 +108,9 @@ static bool failed(struct output *output, int error)
 {
     output_add(output,
                json_pack("{s:s}", "error",
-                         error == -ESHUTDOWN ? "the gateway is stopping" : strerror(-error)));
+                         error == -ESHUTDOWN ? "the gateway is stopping"
+                         : error == -EAGAIN  ? "the spool takes nothing: not all of it was done"
+                                             : strerror(-error)));
     return false;
 }
 
@@ -90,14 +119,35 @@ static int next_rows(struct task *task, struct task_house *house)
 {
     bool envelopes = task->inquiry.kind == INQUIRY_LIST || task->inquiry.kind == INQUIRY_SHOW ||
                      filter_needs_envelope(&task->inquiry.filter);
-    return courier_list(house->courier, &task->cursor, house->rows,
-                        envelopes ? ENVELOPES : TASK_ROWS);
+    int count =
+        courier_list(house->courier, &task->cursor, house->rows, envelopes ? ENVELOPES : TASK_ROWS);
+    for (int i = 0; i < count; i++)
+        task->seen[filter_id(&task->inquiry.filter, house->rows[i].message.message_id)] = true;
+    return count;
+}
+
+/* trouble tells of a message that was named. */
+static void trouble(struct output *output, uint64_t id, const char *what)
+{
+    output_add(output, json_pack("{s:o, s:s}", "id", id_of(id), "trouble", what));
+}
+
+/* tell_missing tells of the ids that were in no row, once the whole queue was looked at. */
+static void tell_missing(struct task *task, struct output *output)
+{
+    const struct inquiry_filter *filter = &task->inquiry.filter;
+    for (size_t i = 0; i < filter->id_count; i++) {
+        if (task->seen[i])
+            continue;
+        task->missing++;
+        trouble(output, filter->ids[i], "missing");
+    }
 }
 
 /* matches says whether a row is meant, and opens its envelope when that was needed or `envelope` is
  * wanted. */
-static bool matches(const struct task *task, struct task_house *house,
-                    const struct courier_row *row, bool envelope, struct filter_view *view)
+static bool matches(const struct task *task, struct task_house *house, struct courier_row *row,
+                    bool envelope, struct filter_view *view)
 {
     const struct inquiry_filter *filter = &task->inquiry.filter;
     *view = (struct filter_view){.row = row};
@@ -105,7 +155,9 @@ static bool matches(const struct task *task, struct task_house *house,
         return false;
     if (!envelope && !filter_needs_envelope(filter))
         return true;
-    filter_open(view, row, house->routes, house->spool, &house->reader);
+    filter_open(view, row,
+                &(struct filter_source){house->courier, house->routes, house->spool, &house->reader,
+                                        house->marks});
     return filter_envelope(filter, view);
 }
 
@@ -185,8 +237,11 @@ static bool step_list(struct task *task, struct task_house *house, struct output
     }
     if (task->cursor != UINT64_MAX && task->rows < task->inquiry.limit)
         return true;
-    output_add(output, json_pack("{s:b, s:I, s:b}", "end", 1, "rows", (json_int_t)task->rows,
-                                 "more", looked < count || task->cursor != UINT64_MAX));
+    bool more = looked < count || task->cursor != UINT64_MAX;
+    if (!more)
+        tell_missing(task, output);
+    output_add(output, json_pack("{s:b, s:I, s:b, s:I}", "end", 1, "rows", (json_int_t)task->rows,
+                                 "more", more, "missing", (json_int_t)task->missing));
     return false;
 }
 
@@ -213,8 +268,10 @@ static bool step_groups(struct task *task, struct output *output)
     }
     if (group != NULL)
         return true;
-    output_add(output, json_pack("{s:b, s:I, s:I}", "end", 1, "rows", (json_int_t)task->rows,
-                                 "recipients", (json_int_t)task->recipients));
+    tell_missing(task, output);
+    output_add(output, json_pack("{s:b, s:I, s:I, s:I}", "end", 1, "rows", (json_int_t)task->rows,
+                                 "recipients", (json_int_t)task->recipients, "missing",
+                                 (json_int_t)task->missing));
     return false;
 }
 
@@ -227,7 +284,7 @@ static bool step_summary(struct task *task, struct task_house *house, struct out
     if (count < 0)
         return failed(output, count);
     for (int i = 0; i < count; i++) {
-        const struct courier_row *row = &house->rows[i];
+        struct courier_row *row = &house->rows[i];
         if (!matches(task, house, row, false, &view))
             continue;
         uint64_t recipients = task->inquiry.filter.domain == NULL
@@ -317,9 +374,11 @@ static void acted(struct task *task, int result)
     task->missing += result == -ENOENT;
     task->rows += result > 0;
     task->recipients += result > 0 ? (uint64_t)result : 0;
+    if (result != -EAGAIN)
+        task->deadline_us = 0;
 }
 
-static bool end_acts(struct task *task, struct task_house *house, struct output *output)
+static void log_acts(const struct task *task, struct task_house *house)
 {
     struct log_line line = log_begin(house->log, LOG_INFO, "control");
     log_string(&line, "action", action_name(task->inquiry.kind));
@@ -329,11 +388,25 @@ static bool end_acts(struct task *task, struct task_house *house, struct output 
     log_number(&line, "busy", task->busy);
     log_number(&line, "uid", task->uid);
     log_end(&line);
+}
+
+static bool end_acts(struct task *task, struct task_house *house, bool durable,
+                     struct output *output)
+{
+    log_acts(task, house);
     output_add(output,
-               json_pack("{s:b, s:I, s:I, s:I, s:I}", "end", 1, "rows", (json_int_t)task->rows,
+               json_pack("{s:b, s:I, s:I, s:I, s:I, s:b}", "end", 1, "rows", (json_int_t)task->rows,
                          "recipients", (json_int_t)task->recipients, "busy", (json_int_t)task->busy,
-                         "missing", (json_int_t)task->missing));
+                         "missing", (json_int_t)task->missing, "durable", durable));
     return false;
+}
+
+/* What was done before it failed is done. */
+static bool fail_acts(struct task *task, struct task_house *house, int error, struct output *output)
+{
+    if (task->rows > 0)
+        log_acts(task, house);
+    return failed(output, error);
 }
 
 static bool only_ids(const struct inquiry_filter *filter)
@@ -342,78 +415,136 @@ static bool only_ids(const struct inquiry_filter *filter)
            filter->destination == NULL && filter->older_s == 0 && filter->state == 0;
 }
 
-/* Messages named by nothing but their ids need no look at the queue. */
-static bool step_ids(struct task *task, struct task_house *house, struct output *output)
+/* Messages named by nothing but their ids need no look at the queue. Returns 0, -EAGAIN: the disk
+ * must be waited for, or -errno. */
+static int act_on_ids(struct task *task, struct task_house *house, struct output *output)
 {
     const struct inquiry_filter *filter = &task->inquiry.filter;
     for (unsigned i = 0; i < IDS && task->cursor < filter->id_count; i++) {
-        uint64_t id = filter->ids[task->cursor++];
+        uint64_t id = filter->ids[task->cursor];
         int result = courier_act(house->courier, action_of(task->inquiry.kind), id, NULL, 0);
         if (result < 0 && result != -ENOENT && result != -EBUSY)
-            return failed(output, result);
+            return result;
+        task->cursor++;
         acted(task, result);
         if (result < 0)
-            output_add(output, json_pack("{s:o, s:s}", "id", id_of(id), "trouble",
-                                         result == -EBUSY ? "busy" : "missing"));
+            trouble(output, id, result == -EBUSY ? "busy" : "missing");
     }
-    return task->cursor < filter->id_count || end_acts(task, house, output);
+    if (task->cursor == filter->id_count)
+        task->cursor = UINT64_MAX;
+    return 0;
 }
-
-struct chosen {
-    uint32_t *indexes;
-    uint32_t count;
-};
 
 static bool choose(void *user, uint32_t index, struct bytes forward_path)
 {
-    struct chosen *chosen = user;
+    struct courier_order *order = user;
+    uint32_t *recipients = (uint32_t *)(uintptr_t)order->recipients;
     (void)forward_path;
-    chosen->indexes[chosen->count++] = index;
+    recipients[order->recipient_count++] = index;
     return true;
 }
 
 /* Of a consignment for several domains, those in another one than was said must stay. */
-static int remove_some(struct task_house *house, const struct filter_view *view,
-                       const struct inquiry_filter *filter)
+static bool choose_some(const struct inquiry_filter *filter, const struct filter_view *view,
+                        struct courier_order *order)
 {
-    struct chosen chosen = {calloc(view->envelope.recipient_count, sizeof(uint32_t)), 0};
-    if (chosen.indexes == NULL)
-        return -ENOMEM;
-    filter_recipients(filter, view, choose, &chosen);
-    int result = courier_act(house->courier, COURIER_REMOVE, view->row->message.message_id,
-                             chosen.indexes, chosen.count);
-    free(chosen.indexes);
-    return result;
+    order->recipients = calloc(view->envelope.recipient_count, sizeof(uint32_t));
+    if (order->recipients == NULL)
+        return false;
+    filter_recipients(filter, view, choose, order);
+    return true;
+}
+
+/* find_orders looks at some rows, and makes orders of those that are meant. Returns 0 or -errno. */
+static int find_orders(struct task *task, struct task_house *house)
+{
+    const struct inquiry_filter *filter = &task->inquiry.filter;
+    struct filter_view view;
+    int count = next_rows(task, house);
+    for (int i = 0; i < count; i++) {
+        struct courier_row *row = &house->rows[i];
+        if (!matches(task, house, row, false, &view))
+            continue;
+        struct courier_order *order = &task->orders[task->order_count++];
+        *order = (struct courier_order){
+            .message_id = row->message.message_id, .place = row->place, .first = row->first};
+        if (task->inquiry.kind == INQUIRY_REMOVE && filter->domain != NULL &&
+            !choose_some(filter, &view, order))
+            return -ENOMEM;
+    }
+    return count < 0 ? count : 0;
+}
+
+/* carry_out does what can be done of the orders, and keeps the others. Returns 0, -EAGAIN: there
+ * are some, or -errno. */
+static int carry_out(struct task *task, struct task_house *house)
+{
+    uint32_t kept = 0;
+    if (task->order_count == 0)
+        return 0;
+    int error = courier_act_many(house->courier, action_of(task->inquiry.kind), task->orders,
+                                 task->order_count);
+    if (error != 0)
+        return error;
+    for (uint32_t i = 0; i < task->order_count; i++) {
+        struct courier_order order = task->orders[i];
+        acted(task, order.result);
+        if (order.result == -EAGAIN)
+            task->orders[kept++] = order;
+        else
+            forget_order(&order);
+    }
+    task->order_count = kept;
+    return kept > 0 ? -EAGAIN : 0;
+}
+
+/* wait_for_disk puts the next step off. False: that has been going on for too long. */
+static bool wait_for_disk(struct task *task, uint64_t patience_us)
+{
+    uint64_t now_us = clock_monotonic_us();
+    if (task->deadline_us == 0)
+        task->deadline_us = now_us + patience_us;
+    task->due_us = now_us + LOOK_US;
+    return now_us < task->deadline_us;
+}
+
+/* What an answer says to be done stays done after a crash, or the answer says otherwise. */
+static bool step_durable(struct task *task, struct task_house *house, struct output *output)
+{
+    int written = task->inquiry.kind == INQUIRY_RETRY || task->rows == 0
+                      ? 1
+                      : courier_written(house->courier, &task->mark);
+    if (written < 0)
+        return fail_acts(task, house, written, output);
+    return (written == 0 && wait_for_disk(task, DURABLE_US)) ||
+           end_acts(task, house, written == 1, output);
 }
 
 static bool step_act(struct task *task, struct task_house *house, struct output *output)
 {
-    const struct inquiry_filter *filter = &task->inquiry.filter;
-    struct filter_view view;
-    uint32_t orders = 0;
-    if (only_ids(filter))
-        return step_ids(task, house, output);
-    int count = next_rows(task, house);
-    for (int i = 0; i < count; i++) {
-        const struct courier_row *row = &house->rows[i];
-        if (!matches(task, house, row, false, &view))
-            continue;
-        if (task->inquiry.kind == INQUIRY_REMOVE && filter->domain != NULL)
-            acted(task, remove_some(house, &view, filter));
-        else
-            house->orders[orders++] =
-                (struct courier_order){row->message.message_id, row->place, row->first, 0};
-    }
-    if (count >= 0 && orders > 0) {
-        int result =
-            courier_act_many(house->courier, action_of(task->inquiry.kind), house->orders, orders);
-        count = result < 0 ? result : count;
-        for (uint32_t i = 0; i < orders && result == 0; i++)
-            acted(task, house->orders[i].result);
-    }
-    if (count < 0)
-        return failed(output, count);
-    return task->cursor != UINT64_MAX || end_acts(task, house, output);
+    if (task->mark.set)
+        return step_durable(task, house, output);
+    int error = 0;
+    if (task->order_count == 0 && task->cursor != UINT64_MAX)
+        error = only_ids(&task->inquiry.filter) ? act_on_ids(task, house, output)
+                                                : find_orders(task, house);
+    if (error == 0)
+        error = carry_out(task, house);
+    if (error == -EAGAIN && wait_for_disk(task, ROOM_US))
+        return true;
+    if (error != 0)
+        return fail_acts(task, house, error, output);
+    if (task->cursor != UINT64_MAX)
+        return true;
+    if (!only_ids(&task->inquiry.filter))
+        tell_missing(task, output);
+    task->deadline_us = 0;
+    return step_durable(task, house, output);
+}
+
+uint64_t task_due_us(const struct task *task)
+{
+    return task->due_us;
 }
 
 bool task_step(struct task *task, struct task_house *house, struct output *output)

@@ -6,7 +6,7 @@
 
 #include "gateway/admin/inquiry.h"
 #include "gateway/admin/output.h"
-#include "gateway/deliver/courier.h"
+#include "gateway/deliver/courier_queue.h"
 #include "gateway/spool/reader.h"
 
 enum { TASK_ROWS = 512 /* in one step */ };
@@ -21,7 +21,7 @@ struct task_house {
     struct spool_ahead ahead;
     struct courier_row rows[TASK_ROWS];
     struct courier_destination destinations[TASK_ROWS / 4];
-    struct courier_order orders[TASK_ROWS];
+    uint8_t marks[COURIER_MARKS_SIZE];
 };
 
 struct task;
@@ -33,6 +33,10 @@ struct task *task_new(struct inquiry *inquiry, struct bytes text, uint32_t uid)
 
 /* task_step adds what one step finds to `output`. True: there is more to come. */
 bool task_step(struct task *task, struct task_house *house, struct output *output);
+
+/* task_due_us says when the next step makes sense (monotonic): later than now when it waits for the
+ * disk. */
+uint64_t task_due_us(const struct task *task);
 
 void task_free(struct task *task);
 

@@ -14,6 +14,8 @@
 enum {
     ENTRIES_USUAL = 65536,
     INQUIRY_BUCKETS = 1024, /* a power of two */
+    STALLS = 256,           /* a power of two */
+    STALL_US = 10000000,    /* one that had let us wait is not asked for so long */
     NO_SHARE = 6,           /* a no is believed for the cache's time divided by this */
     KEY_MAX = 512,
 };
@@ -45,7 +47,14 @@ struct inquiry {
     uint32_t destination;
     bool done; /* answered, or nobody waits any more */
     bool retried;
+    bool late; /* somebody has waited for it in vain */
     struct key key;
+};
+
+/* A destination that has not answered in time; index 0: none. */
+struct stall {
+    uint32_t destination;
+    uint64_t until_us; /* then one question tries it */
 };
 
 struct callaheads {
@@ -56,6 +65,7 @@ struct callaheads {
     struct entry **buckets;
     uint32_t bucket_mask;
     struct inquiry *inquiries[INQUIRY_BUCKETS];
+    struct stall stalls[STALLS]; /* by index; of two in one place the later is known */
     struct callaheads_counters counters;
     uint64_t seed[2];
     uint64_t now_us;      /* of the last call that told it */
@@ -230,6 +240,37 @@ static void answer_from_cache(struct callaheads *callaheads, struct hop_question
     hop_return(question);
 }
 
+/* --- destinations that let us wait --- */
+
+static struct stall *stall_of(struct callaheads *callaheads, uint32_t destination)
+{
+    return &callaheads->stalls[destination & (STALLS - 1)];
+}
+
+static void stall_note(struct callaheads *callaheads, uint32_t destination, uint64_t now_us)
+{
+    *stall_of(callaheads, destination) = (struct stall){destination, now_us + STALL_US};
+}
+
+static void stall_forget(struct callaheads *callaheads, uint32_t destination)
+{
+    struct stall *stall = stall_of(callaheads, destination);
+    if (stall->destination == destination)
+        stall->destination = 0;
+}
+
+/* stalls says whether to spare us the wait. When the time is over, one question may try. */
+static bool stalls(struct callaheads *callaheads, uint32_t destination, uint64_t now_us)
+{
+    struct stall *stall = stall_of(callaheads, destination);
+    if (stall->destination != destination)
+        return false;
+    if (stall->until_us > now_us)
+        return true;
+    stall->until_us = now_us + STALL_US;
+    return false;
+}
+
 /* --- inquiries --- */
 
 static struct inquiry **inquiries_of(struct callaheads *callaheads, uint64_t hash)
@@ -297,9 +338,11 @@ static void answered(struct delivery *delivery, uint32_t index)
     if (inquiry->done || patience_answer(verdict) == HOP_UNREACHABLE)
         return; /* `delivered` comes */
     log_inquiry(inquiry, verdict);
-    if (!mail && patience_answer(verdict) != HOP_DEFERRED)
+    stall_forget(callaheads, inquiry->destination);
+    bool final = !mail && patience_concerns_mailbox(verdict);
+    if (final && patience_answer(verdict) != HOP_DEFERRED)
         remember(callaheads, &inquiry->key, verdict, callaheads->now_us);
-    conclude(inquiry, verdict, !mail);
+    conclude(inquiry, verdict, final);
     if (!mail)
         destinations_cancel(callaheads->options.destinations, delivery); /* RSET */
 }
@@ -348,7 +391,8 @@ static int no_rewind(void *user)
     return 0;
 }
 
-/* begin asks the next hop. NULL: there is none that could be asked, or no memory. */
+/* begin asks the next hop. NULL: there is none that could be asked, it lets us wait, or no memory.
+ */
 static struct inquiry *begin(struct callaheads *callaheads, const struct hop_question *question,
                              const struct key *key)
 {
@@ -362,7 +406,7 @@ static struct inquiry *begin(struct callaheads *callaheads, const struct hop_que
         return NULL;
     inquiry->destination =
         destinations_find(destinations, route, route_mailbox_domain(question->forward_path));
-    if (inquiry->destination == 0) {
+    if (inquiry->destination == 0 || stalls(callaheads, inquiry->destination, callaheads->now_us)) {
         free(inquiry);
         return NULL;
     }
@@ -415,7 +459,7 @@ void callaheads_ask(struct callaheads *callaheads, struct hop_question *question
     callaheads->counters.merged += inquiry != NULL;
     if (inquiry == NULL)
         inquiry = begin(callaheads, question, &key);
-    if (inquiry == NULL) {
+    if (inquiry == NULL || inquiry->late) {
         decline(callaheads, question);
         return;
     }
@@ -434,6 +478,10 @@ static void give_up(struct callaheads *callaheads, struct hop_question *question
 {
     struct inquiry *inquiry = question->answerer;
     struct hop_question **link = &inquiry->first, *before = NULL;
+    if (question->due_us <= callaheads->now_us && !callaheads->stopping) {
+        stall_note(callaheads, inquiry->destination, callaheads->now_us);
+        inquiry->late = true;
+    }
     while (*link != question) { /* they expire in the order of the list: mostly the first */
         before = *link;
         link = &(*link)->alike;

@@ -9,12 +9,13 @@
 #include "gateway/base/check.h"
 #include "gateway/deliver/client_again.h"
 #include "gateway/deliver/client_inside.h"
+#include "gateway/deliver/client_time.h"
 #include "tls/tls.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <linux/tcp.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -61,8 +62,8 @@ struct client *client_open(const struct client_setup *setup, const struct client
     client->user = user;
     client->peer = *peer;
     client->address = address;
-    stream_set_deadline(worker, stream_of(client),
-                        worker->now_us + setup->timeouts.connect_s * UINT64_C(1000000));
+    client_peer_text(peer, client->peer_text);
+    client_watch(client);
     return client;
 }
 
@@ -98,77 +99,6 @@ static void on_secured(struct stream *stream, void *owner)
 bool client_secure(const struct client *client)
 {
     return stream_is_secure(stream_of((void *)(uintptr_t)client));
-}
-
-/* --- time --- */
-
-static uint32_t patience_s(const struct client *client)
-{
-    const struct client_timeouts *timeouts = &client->setup->timeouts;
-    switch ((enum client_phase)client->phase) {
-    case CLIENT_PHASE_CONNECT: return timeouts->connect_s;
-    case CLIENT_PHASE_GREETING: return timeouts->greeting_s;
-    case CLIENT_PHASE_HANDSHAKE:
-    case CLIENT_PHASE_EHLO:
-    case CLIENT_PHASE_HELO:
-    case CLIENT_PHASE_STARTTLS:
-    case CLIENT_PHASE_RESET: return timeouts->command_s;
-    case CLIENT_PHASE_MAIL: return client_mail_patience_s(client);
-    case CLIENT_PHASE_QUIT: return timeouts->quit_s;
-    case CLIENT_PHASE_IDLE:
-    case CLIENT_PHASE_GONE: break;
-    }
-    return 0;
-}
-
-/* watch sets the deadline anew: something was said, a reply was whole, or octets were taken. */
-static void watch(struct client *client)
-{
-    struct stream *stream = stream_of(client);
-    if (stream->state != STREAM_OPEN)
-        return; /* an end has a deadline of its own */
-    uint64_t wait_us = patience_s(client) * UINT64_C(1000000);
-    stream_set_deadline(worker_of(client), stream,
-                        wait_us == 0 ? 0 : worker_of(client)->now_us + wait_us);
-}
-
-/* progressed asks the kernel whether the peer has taken octets since it was asked last: a loan says
- * nothing before all of it has left. */
-static bool progressed(struct client *client)
-{
-    struct tcp_info info = {0};
-    socklen_t len = sizeof(info);
-    if (client->phase != CLIENT_PHASE_MAIL || client->mail.sent == CLIENT_TEXT_NOT_YET ||
-        client->peer.address.ss_family == AF_UNIX ||
-        getsockopt(stream_of(client)->descriptor, IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
-        return false;
-    bool more = info.tcpi_bytes_acked != client->acked;
-    client->acked = info.tcpi_bytes_acked;
-    return more && info.tcpi_unacked + info.tcpi_notsent_bytes > 0;
-}
-
-static void on_timed_out(struct stream *stream, void *owner)
-{
-    static const char *const words[] = {
-        [CLIENT_PHASE_GREETING] = "greeting",
-        [CLIENT_PHASE_EHLO] = "reply to EHLO",
-        [CLIENT_PHASE_HELO] = "reply to HELO",
-        [CLIENT_PHASE_STARTTLS] = "reply to STARTTLS",
-    };
-    struct client *client = owner;
-    (void)stream;
-    if (client->phase == CLIENT_PHASE_CONNECT)
-        client_break(client, 4, 1, "connect: timed out");
-    else if (client->phase == CLIENT_PHASE_HANDSHAKE)
-        client_break(client, 7, 5, "TLS: the handshake timed out");
-    else if (client->phase < CLIENT_PHASE_IDLE)
-        client_break(client, 4, 2, "timed out: no %s", words[client->phase]);
-    else if (client->phase != CLIENT_PHASE_MAIL)
-        client_drop(client);
-    else if (progressed(client))
-        watch(client);
-    else
-        client_break(client, 4, 2, "timed out: %s", client_mail_waits_for(client));
 }
 
 /* --- saying --- */
@@ -221,9 +151,8 @@ static void log_line(const struct client *client, const char *event, const char 
 {
     if (client->setup->log == NULL || !log_wanted(client->setup->log, LOG_DEBUG))
         return;
-    char peer[sizeof(client->delivery->peer)];
     struct log_line line = log_begin(client->setup->log, LOG_DEBUG, event);
-    log_string(&line, "peer", client_peer_text(&client->peer, peer));
+    log_string(&line, "peer", client->peer_text);
     log_string(&line, "tls", tls_word(client));
     if (reason != NULL)
         log_number(&line, "deliveries", client->used);
@@ -239,7 +168,7 @@ static void tell_idle(struct client *client)
     if (!client->greeted)
         log_line(client, "client.opened", NULL);
     client->greeted = true;
-    watch(client);
+    client_watch(client);
     client->setup->callbacks->idle(client->user, client);
 }
 
@@ -263,7 +192,7 @@ static void go_on(struct client *client)
     }
     if (client->phase != CLIENT_PHASE_MAIL)
         say_due(client);
-    watch(client);
+    client_watch(client);
 }
 
 /* --- hearing --- */
@@ -496,7 +425,7 @@ const struct stream_callbacks client_stream_callbacks = {
     .writable = on_writable,
     .returned = on_returned,
     .secured = on_secured,
-    .timed_out = on_timed_out,
+    .timed_out = client_timed_out,
     .closed = on_closed,
 };
 
@@ -545,13 +474,14 @@ static void turn_soon(struct client *client)
         return;
     if (client->phase != CLIENT_PHASE_MAIL || !client_mail_told(client))
         client_lend(client, 0);
-    watch(client);
+    client_watch(client);
 }
 
 void client_deliver(struct client *client, struct delivery *delivery)
 {
     CHECK(!client->told && client->delivery == NULL && delivery->recipient_count > 0);
     client->delivery = delivery;
+    client->begun_us = worker_of(client)->now_us;
     client_mail_begin(client);
     if (client_state(client) == CLIENT_ENDING)
         return; /* `closed` is near, and before it the delivery is told to be deferred */
@@ -589,7 +519,7 @@ void client_quit(struct client *client)
         if (client->turning)
             return;
         say_due(client);
-        watch(client);
+        client_watch(client);
     } else if (client->phase != CLIENT_PHASE_QUIT) {
         client_drop(client);
     }

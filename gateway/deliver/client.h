@@ -68,6 +68,7 @@ struct client_setup {
         uint32_t block_s;    /* 180 (4.5.3.2.5): no octet of the text was taken for so long */
         uint32_t end_s;      /* 600 (4.5.3.2.6): the reply to the end of the text */
         uint32_t quit_s;     /* 5 */
+        uint32_t total_s;    /* 0: 3600: a whole delivery, and 1 s more for each 1000 octets */
     } timeouts;
 };
 
@@ -115,6 +116,12 @@ bool client_alive(struct client *client);
  * left; or it said 421 to MAIL. Another connection may be tried at once, and nobody is to blame:
  * `closed` has no `why`. */
 bool client_stale(const struct client *client);
+
+/* client_stall_us tells for how long the server has kept us waiting for a connection, one reply, or
+ * to take a part of the text; 0: it does not. client_break_off ends the connection for that, as its
+ * time-out would. */
+uint64_t client_stall_us(const struct client *client);
+void client_break_off(struct client *client);
 
 /* client_used returns how many deliveries it has made; client_idle_us since when it is IDLE. */
 uint32_t client_used(const struct client *client);

@@ -37,6 +37,7 @@ enum client_offer {
 };
 
 enum client_asked { CLIENT_ASKED_NOTHING = 0, CLIENT_ASKED_DATA = 1, CLIENT_ASKED_BDAT = 2 };
+enum { CLIENT_PEER_TEXT = 80 };
 enum client_sent { CLIENT_TEXT_NOT_YET = 0, CLIENT_TEXT_GOING = 1, CLIENT_TEXT_GONE = 2 };
 
 /* Replies come in the order of the commands: counters say which is which. */
@@ -73,12 +74,13 @@ struct client {
     bool tls_failed;
     uint16_t offers; /* enum client_offer */
     uint32_t used;
-    uint64_t size_max; /* SIZE= of EHLO; 0: no limit */
-    uint64_t idle_us;
+    uint64_t size_max;                    /* SIZE= of EHLO; 0: no limit */
+    uint64_t idle_us, begun_us, watch_us; /* IDLE since; the delivery began; client_watch */
     uint64_t acked; /* octets of ours that the peer's kernel had at the last look */
     struct client_mail mail;
     struct client_text text;
     struct client_peer peer;
+    char peer_text[CLIENT_PEER_TEXT];
     struct verdict why; /* OPEN: an orderly end */
     struct stream_loan loan;
     struct reply_read reply;
@@ -93,9 +95,7 @@ static inline bool client_offers(const struct client *client, unsigned offers)
 
 /* client_secure: what is said now is encrypted. */
 bool client_secure(const struct client *client);
-/* client_peer_text writes "mx.example.net [192.0.2.1]:25", "unix:PATH" to `out` of 80 octets, the
- * name cut if need be, and returns it. */
-enum { CLIENT_PEER_TEXT = 80 };
+/* client_peer_text writes "mx.example.net [192.0.2.1]:25", "unix:PATH", the name cut if need be. */
 char *client_peer_text(const struct client_peer *peer, char *out);
 
 /* client_say writes a command. False: there is no room now, and client_go_on comes again when there

@@ -11,6 +11,7 @@
 #include "tls/tls.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static_assert((int)CLIENT_TEXT_PIECES <= (int)STREAM_LOAN_PIECES, "a window is one loan");
 
@@ -101,7 +102,7 @@ void client_mail_begin(struct client *client)
     delivery->client = client;
     delivery->dsn_passed = client_offers(client, CLIENT_OFFER_DSN);
     delivery->data_sent = false;
-    client_peer_text(&client->peer, delivery->peer);
+    memcpy(delivery->peer, client->peer_text, sizeof(delivery->peer));
     delivery->tls_version = 0;
     if (client_secure(client))
         delivery->tls_version = 12u + tls_info(stream_tls(stream_of(client)))->version_index;
@@ -275,8 +276,10 @@ static void recipient_replied(struct client *client)
         verdict->kind = VERDICT_ACCEPTED;
         mail->accepted++;
     }
-    if (too_many(client))
+    if (too_many(client)) {
         verdict->kind = VERDICT_DEFERRED;
+        verdict->status = (struct reply_status){4, 5, 3};
+    }
 }
 
 /* data_replied: with 354 the text is wanted, even if there is nobody to have it. */

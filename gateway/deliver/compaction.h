@@ -7,24 +7,31 @@
 
 #include "gateway/deliver/ledger.h"
 #include "gateway/deliver/outcome.h"
+#include "gateway/spool/relocate.h"
 
 enum { COMPACTION_MOVES = 32 /* under way at a time */ };
 
-/* Zero but for the first five, which are borrowed, it is at rest. */
+/* Zero but for the first six, which are borrowed, it is at rest. */
 struct compaction {
     struct spool *spool;
     struct staging *staging;
     struct queue *queue;
     struct ledger *ledger;
     const struct outcome *outcome;
+    struct log_port *log;
     struct queue_message *moves[COMPACTION_MOVES];
     uint32_t count;
+    struct queue_message *copying; /* one of `moves`, not yet staged to its end; NULL: none */
+    struct relocation relocation;  /* of that */
     bool marked_twice;
-    uint64_t marker;   /* when this position of the ring is settled, so are the copies */
-    uint64_t asked_us; /* when the spool was last asked */
-    uint64_t not_before_us;
+    uint64_t marker;        /* when this position of the ring is settled, so are the copies */
+    uint64_t asked_us;      /* when the spool was last asked, */
+    uint64_t pause_us;      /* and how much later it will be again */
+    uint64_t not_before_us; /* the ring was full: later, or when `settled` has grown */
+    uint64_t settled;
     uint64_t generation; /* messages below it are to move; 0: none */
     size_t next_slot;    /* of the queue, to look at */
+    uint64_t moved;      /* messages of this round */
 };
 
 /* compaction_step starts moves when the spool asks for them, and notices those that failed. Call
@@ -37,5 +44,8 @@ bool compaction_arrived(struct compaction *compaction, const struct spool_messag
 
 /* compaction_busy is true while it has more to do at once. */
 bool compaction_busy(const struct compaction *compaction);
+
+/* compaction_free frees what it holds, at the end of the courier. */
+void compaction_free(struct compaction *compaction);
 
 #endif

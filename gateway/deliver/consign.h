@@ -48,6 +48,9 @@ struct consign {
     struct list_node node; /* of the open ones, or of the idle ones */
     struct spool_reader reader;
     uint32_t capacity; /* of delivery.recipients */
+    uint8_t *own; /* what is needed of a large envelope, which is not kept: own_capacity octets */
+    size_t own_capacity;
+    size_t idle_octets; /* of memory, while it is idle */
     char reverse_path[SRS_LEN_MAX];
 };
 
@@ -62,11 +65,20 @@ void consigns_free(struct consigns *consigns);
 int consign_open(struct consigns *consigns, struct consignment *consignment,
                  const struct routes *routes, const struct srs *srs, uint64_t now_s,
                  struct consign **out) __attribute__((warn_unused_result));
+
+/* consign_open_these opens it with these recipients of the envelope (`count` indexes, ascending),
+ * whatever the routes are now. */
+int consign_open_these(struct consigns *consigns, struct consignment *consignment,
+                       const uint32_t *recipients, uint32_t count, struct consign **out)
+    __attribute__((warn_unused_result));
 void consign_close(struct consign *consign);
 
 /* consigns_open returns how many are open, consigns_in_doubt how many of them have sent their text
  * and have no reply yet. */
 uint32_t consigns_open(const struct consigns *consigns);
 uint32_t consigns_in_doubt(const struct consigns *consigns);
+
+/* consigns_idle_octets returns the memory that is kept for reuse. */
+size_t consigns_idle_octets(const struct consigns *consigns);
 
 #endif

@@ -79,9 +79,14 @@ void courier_recovered(void *user, const struct spool_recovered *recovered)
     for (uint32_t i = 0; recovered->done != NULL && i < found->recipient_count; i++)
         if ((recovered->done[i / 8] >> i % 8 & 1) != 0)
             queue_finish(message, i);
-    if (recovered->next_attempt_s != LEDGER_HELD_S)
-        return;
     struct consignment *consignment = message->consignments;
+    if (recovered->next_attempt_s != LEDGER_HELD_S) {
+        if (consignment->state == CONSIGNMENT_READY) { /* a backlog is not in the way of new mail */
+            consignment_grab(courier->queue, consignment);
+            consignment_ready(courier->queue, consignment);
+        }
+        return;
+    }
     consignment_grab(courier->queue, consignment);
     consignment->reason =
         reasons_note(courier->reasons, reasons_text(courier->reasons, courier->operator_reason));
@@ -119,7 +124,8 @@ bool courier_attach(struct courier *courier, struct spool *spool)
                                               .staging = courier->staging,
                                               .queue = courier->queue,
                                               .ledger = courier->ledger,
-                                              .outcome = courier->outcome};
+                                              .outcome = courier->outcome,
+                                              .log = courier->log};
     spool_on_arrival(spool, arrived, courier);
     return courier->notify != NULL && courier->outcome != NULL;
 }
@@ -138,12 +144,29 @@ bool courier_own(struct courier *courier, const union address_any *ours, uint32_
     return true;
 }
 
+/* The spool knows one time for a message, so that of a part on hold holds all of it. */
+static void warn_of_held(const struct courier *courier)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < queue_slots(courier->queue); i++) {
+        const struct queue_message *message = queue_at(courier->queue, i);
+        count += message != NULL && message->open_count > 1 &&
+                 message->consignments->state == CONSIGNMENT_HELD;
+    }
+    if (count > 0)
+        log_message(courier->log, LOG_WARN, "courier.held",
+                    "%zu messages with several recipients are on hold as a whole since this start, "
+                    "also where only a part was held: ringmxctl queue list --state held",
+                    count);
+}
+
 int courier_start(struct courier *courier, const char **what)
 {
     sigset_t all, before;
 
     CHECK(courier->spool != NULL && !courier->running);
     publish(courier);
+    warn_of_held(courier);
     /* Signals are for the main thread. With SIGXFSZ blocked a file that grows too large is an error
      * of that file. */
     sigfillset(&all);
@@ -168,7 +191,14 @@ static void errand_arrived(struct post *post, struct worker *worker)
 {
     struct errand *errand = (struct errand *)(void *)post;
     struct courier *courier = worker->options.user;
-    errand->run(courier, errand);
+    if (!courier->broken) {
+        errand->run(courier, errand);
+    } else if (errand->run == courier_begin_stop) {
+        courier->stage = COURIER_ENDED;
+    } else {
+        errand->refused = true;
+        bell_ring(&errand->done);
+    }
 }
 
 bool courier_errand(struct courier *courier, struct errand *errand)
@@ -180,6 +210,7 @@ bool courier_errand(struct courier *courier, struct errand *errand)
         post_send(&courier->worker, &errand->post);
         while (!bell_wait(&errand->done, UINT64_MAX))
             continue;
+        open = !errand->refused;
     }
     atomic_fetch_sub(&courier->errands, 1);
     return open;
@@ -207,12 +238,12 @@ void courier_configure(struct courier *courier, const struct courier_rules *rule
     (void)courier_errand(courier, &configuring.errand);
 }
 
-void courier_stop(struct courier *courier)
+bool courier_stop(struct courier *courier)
 {
     struct errand errand = {.run = courier_begin_stop};
 
     if (!courier->running)
-        return;
+        return true;
     atomic_store(&courier->stopping, true);
     while (atomic_load(&courier->errands) > 0)
         usleep(1000);
@@ -221,6 +252,12 @@ void courier_stop(struct courier *courier)
     pthread_join(courier->thread, NULL);
     courier->running = false;
     /* The writer may still wake us; the courier must live until the spool has stopped, too. */
+    return !courier->left;
+}
+
+bool courier_broken(const struct courier *courier)
+{
+    return atomic_load(&courier->broken);
 }
 
 void courier_free(struct courier *courier)
@@ -228,6 +265,7 @@ void courier_free(struct courier *courier)
     if (courier == NULL || courier->broken)
         return;
     CHECK(!courier->running);
+    compaction_free(&courier->compaction);
     notify_free(courier->notify);
     outcome_free(courier->outcome);
     consigns_free(courier->consigns);
@@ -259,7 +297,9 @@ static void question_arrived(struct post *post, struct worker *worker)
 {
     struct hop_question *question = (struct hop_question *)(void *)post;
     struct courier *courier = worker->options.user;
-    if (question->ask == HOP_CALLAHEAD)
+    if (courier->broken)
+        patience_give_up(question);
+    else if (question->ask == HOP_CALLAHEAD)
         callaheads_ask(courier->callaheads, question, worker->now_us);
     else
         passages_ask(courier->passages, question, worker->now_us);

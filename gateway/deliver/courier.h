@@ -12,6 +12,7 @@
 #include "gateway/deliver/reasons.h"
 #include "gateway/deliver/route.h"
 #include "gateway/io/dns.h"
+#include "gateway/policy/directory.h"
 #include "gateway/policy/hop.h"
 #include "gateway/policy/srs.h"
 #include "gateway/spool/spool.h"
@@ -19,10 +20,11 @@
 /* What a reload can change. Borrowed until courier_configure gives another and returns. */
 struct courier_rules {
     const struct routes *routes;
-    const struct srs *srs;        /* NULL: forwarded mail keeps its reverse-path */
-    uint32_t lifetime_s;          /* then an undeliverable message is bounced */
-    uint32_t warn_after_s;        /* a delayed notification after so long, once; 0: none */
-    uint32_t bounce_original_max; /* octets of an original that goes back whole */
+    const struct directory *directory; /* whom a sender of ours stands for, for notifications */
+    const struct srs *srs;             /* NULL: forwarded mail keeps its reverse-path */
+    uint32_t lifetime_s;               /* then an undeliverable message is bounced */
+    uint32_t warn_after_s;             /* a delayed notification after so long, once; 0: none */
+    uint32_t bounce_original_max;      /* octets of an original that goes back whole */
 };
 
 struct courier;
@@ -68,15 +70,19 @@ bool courier_own(struct courier *courier, const union address_any *ours, uint32_
 int courier_start(struct courier *courier, const char **what) __attribute__((warn_unused_result));
 
 /* courier_configure swaps the rules; returns when the old ones are no longer used. What waits for a
- * retry, or is on hold for want of a route, gets one attempt; what is under way ends as it began.
- * One thread at a time. */
+ * retry, or is on hold for want of a route, gets one attempt; what is under way ends as it began,
+ * and with the same routes what stands in a line stays there. One thread at a time. */
 void courier_configure(struct courier *courier, const struct courier_rules *rules);
 
 /* courier_stop: nothing new is begun, deliveries under way get up to 10 seconds, the outcomes are
- * made durable (up to 10 seconds more), the thread ends; what is still queued stays in the spool.
- * After the workers that receive, before spool_stop. */
-void courier_stop(struct courier *courier);
+ * made durable (10 seconds more), the thread ends; what is queued stays in the spool. After the
+ * workers that receive, before spool_stop. False: a write hangs; its thread has the spool. */
+bool courier_stop(struct courier *courier);
 void courier_free(struct courier *courier);
+
+/* courier_broken: its ring broke. All that is asked of it is refused, but for questions to next
+ * hops that were under way: they never come back. Any thread. */
+bool courier_broken(const struct courier *courier);
 
 /* courier_hop is where receiving workers send their questions; borrowed. From courier_start on. */
 const struct hop *courier_hop(struct courier *courier);
@@ -95,66 +101,5 @@ struct courier_snapshot {
 };
 
 void courier_snapshot(const struct courier *courier, struct courier_snapshot *out);
-
-/* --- for gateway/admin: each call waits for the courier's next turn; any thread, one call at a
- * time for each thread; not after courier_stop (-ESHUTDOWN). --- */
-
-enum { COURIER_NAME_MAX = 320, COURIER_ORDERS_MAX = 1024 };
-
-/* A consignment, as ringmxctl shows it. */
-struct courier_row {
-    struct spool_message message;
-    uint64_t place;                  /* of the message in the queue: for struct courier_order */
-    uint64_t finished;               /* a bit for each finished recipient of up to 64; else 0 */
-    uint32_t first, recipient_count; /* as in struct consignment; 0, 0: all open ones */
-    uint32_t open_count;             /* of the message */
-    uint8_t state;                   /* enum consignment_state */
-    uint16_t attempts;
-    uint64_t next_s;                    /* wall; 0: at once, or when its destination is back */
-    char destination[COURIER_NAME_MAX]; /* "": not sorted yet; "maildir" */
-    char reason[REASON_TEXT_MAX];
-};
-
-/* courier_list copies up to `count` rows from *cursor on (0 at first) and moves *cursor;
- * UINT64_MAX: the end. Returns how many, or -ESHUTDOWN. What comes or goes meanwhile may be missed.
- * A bounded part of the queue is looked at in one call: 0 rows are not the end. */
-int courier_list(struct courier *courier, uint64_t *cursor, struct courier_row *rows,
-                 uint32_t count);
-
-struct courier_destination {
-    char name[COURIER_NAME_MAX], reason[REASON_TEXT_MAX];
-    uint8_t state; /* enum destination_state */
-    uint32_t queued, connections, busy;
-    uint64_t delivered, deferred, refused, retry_s;
-};
-
-int courier_destinations(struct courier *courier, uint64_t *cursor,
-                         struct courier_destination *rows, uint32_t count);
-
-enum courier_action {
-    COURIER_RETRY = 0,   /* due now; a dead destination is tried again */
-    COURIER_HOLD = 1,    /* until released; survives a restart */
-    COURIER_RELEASE = 2, /* due now, if held */
-    COURIER_REMOVE = 3,  /* given up without a bounce */
-};
-
-/* courier_act acts on the consignments of a message that contain one of `recipients` (indexes;
- * NULL: all). COURIER_REMOVE finishes those recipients only, not their neighbours. Returns how many
- * recipients it concerned, -ENOENT: no such message, -EBUSY: it is under way right now, -ENOMEM,
- * -ESHUTDOWN. */
-int courier_act(struct courier *courier, enum courier_action action, uint64_t message_id,
-                const uint32_t *recipients, uint32_t recipient_count);
-
-/* One consignment to act on, as a row named it. */
-struct courier_order {
-    uint64_t message_id, place;
-    uint32_t first;
-    int result; /* as courier_act returns it */
-};
-
-/* courier_act_many acts on up to COURIER_ORDERS_MAX consignments, each with all its recipients, in
- * one turn. 0, or -ESHUTDOWN. */
-int courier_act_many(struct courier *courier, enum courier_action action,
-                     struct courier_order *orders, uint32_t count);
 
 #endif

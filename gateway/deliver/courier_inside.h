@@ -8,6 +8,7 @@
 #include "gateway/deliver/compaction.h"
 #include "gateway/deliver/courier.h"
 #include "gateway/deliver/passage.h"
+#include "gateway/deliver/patience.h"
 #include "gateway/deliver/sorter.h"
 #include "tls/context.h"
 
@@ -30,6 +31,7 @@ struct errand {
     struct post post; /* first */
     void (*run)(struct courier *courier, struct errand *errand);
     struct bell done; /* rung when it is done */
+    bool refused;     /* it was not: the ring broke */
 };
 
 struct courier {
@@ -52,7 +54,6 @@ struct courier {
     struct hop hop;
     pthread_t thread;
     bool running;
-    bool broken; /* its ring broke: nothing of it can be freed */
 
     /* The thread's own. */
     struct worker worker;
@@ -86,6 +87,8 @@ struct courier {
     atomic_bool arrived;  /* the writer has put something there since the last look */
     atomic_bool asleep;   /* and must wake us if so */
     atomic_bool stopping; /* no errand may come any more */
+    atomic_bool broken;   /* its ring broke: nothing of it can be freed */
+    bool left; /* a helper hangs and was left behind: nothing can be freed; so is `broken` */
     _Atomic uint32_t errands;
     struct {
         _Atomic uint64_t queued, held, delivered, deferred, refused, bounces, connections, open;

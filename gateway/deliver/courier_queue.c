@@ -1,11 +1,12 @@
 /* What ringmxctl asks for: the queue as rows, the destinations, and acting on them. Each call is an
  * errand to the courier's thread and does a bounded amount there. */
-#include "gateway/deliver/courier_inside.h"
+#include "gateway/deliver/courier_queue.h"
 
 #include <errno.h>
 #include <string.h>
 
 #include "gateway/base/check.h"
+#include "gateway/deliver/courier_inside.h"
 
 enum {
     LOOKED_AT = 16384, /* messages, or destinations, in one call */
@@ -19,6 +20,9 @@ struct inquiry {
     struct courier_row *rows;
     struct courier_destination *destinations;
     struct courier_order *orders;
+    struct courier_row *row;
+    uint8_t *marks;
+    struct courier_mark *mark;
     uint32_t count;
     enum courier_action action;
     uint64_t message_id;
@@ -79,6 +83,9 @@ static void fill_row(const struct courier *courier, uint64_t place,
                                 .open_count = message->open_count,
                                 .state = consignment->state,
                                 .attempts = consignment->attempts};
+    /* What recovery knows of a message counts until it is sorted. */
+    if (consignment->destination == QUEUE_UNSORTED && row->attempts < message->spool.attempts)
+        row->attempts = message->spool.attempts;
     if (message->spool.recipient_count <= 64)
         row->finished = message->done.few;
     if (consignment->state == CONSIGNMENT_WAITING)
@@ -117,6 +124,48 @@ int courier_list(struct courier *courier, uint64_t *cursor, struct courier_row *
         .errand = {.run = run_list}, .cursor = cursor, .rows = rows, .count = count};
     if (*cursor == UINT64_MAX)
         return 0;
+    return courier_errand(courier, &inquiry.errand) ? inquiry.result : -ESHUTDOWN;
+}
+
+/* The consignment that a row or an order named; NULL: it is gone. */
+static struct consignment *find(const struct courier *courier, uint64_t message_id, uint64_t place,
+                                uint32_t first)
+{
+    const struct queue_message *message =
+        place < queue_slots(courier->queue) ? queue_at(courier->queue, place) : NULL;
+    if (message == NULL || message->spool.message_id != message_id)
+        return NULL;
+    struct consignment *one = message->consignments;
+    while (one != NULL && one->first != first)
+        one = one->sibling;
+    return one;
+}
+
+static void run_marks(struct courier *courier, struct errand *errand)
+{
+    struct inquiry *inquiry = (struct inquiry *)(void *)errand;
+    struct courier_row *row = inquiry->row;
+    const struct consignment *one = find(courier, row->message.message_id, row->place, row->first);
+    size_t size = ((size_t)row->message.recipient_count + 63) / 64 * 8;
+
+    inquiry->result = one == NULL || size > COURIER_MARKS_SIZE ? -ENOENT : 0;
+    if (inquiry->result == 0) {
+        const uint8_t *marks = queue_finished_map(one->message);
+        if (marks != NULL)
+            memcpy(inquiry->marks, marks, size);
+        else
+            memset(inquiry->marks, 0, size);
+        row->recipient_count = one->recipient_count;
+        row->open_count = one->message->open_count;
+    }
+    bell_ring(&errand->done);
+}
+
+int courier_marks(struct courier *courier, struct courier_row *row,
+                  uint8_t marks[COURIER_MARKS_SIZE])
+{
+    struct inquiry inquiry = {.errand = {.run = run_marks}, .row = row, .marks = marks};
+    CHECK(row->message.recipient_count > 64);
     return courier_errand(courier, &inquiry.errand) ? inquiry.result : -ESHUTDOWN;
 }
 
@@ -163,11 +212,22 @@ int courier_destinations(struct courier *courier, uint64_t *cursor,
 
 /* --- acting --- */
 
+/* Is there room for the notes of acting on a message? Its recipients may each be one, and what the
+ * ledger keeps for last words stays free. */
+static bool has_room(const struct courier *courier, enum courier_action action,
+                     const struct queue_message *message)
+{
+    return action == COURIER_RETRY ||
+           (outcome_room(courier->outcome) &&
+            ledger_room(courier->ledger) > LEDGER_ITEMS / 4 + message->open_count);
+}
+
 /* Acts on one consignment, which is not TAKEN. Returns how many recipients it concerned. */
 static int act(struct courier *courier, enum courier_action action, struct consignment *consignment,
                const uint32_t *recipients, uint32_t recipient_count)
 {
-    bool held = consignment->state == CONSIGNMENT_HELD;
+    enum consignment_state state = consignment->state;
+    bool held = state == CONSIGNMENT_HELD;
     int count = (int)(consignment->recipient_count != 0 ? consignment->recipient_count
                                                         : consignment->message->open_count);
 
@@ -196,7 +256,7 @@ static int act(struct courier *courier, enum courier_action action, struct consi
     case COURIER_REMOVE:
         sorter_leave(courier->sorter, consignment);
         return outcome_remove(courier->outcome, consignment, recipients, recipient_count,
-                              held ? CONSIGNMENT_HELD : CONSIGNMENT_READY);
+                              state == CONSIGNMENT_LINED ? CONSIGNMENT_READY : state);
     }
     CHECK(false);
 }
@@ -228,8 +288,9 @@ static void run_act(struct courier *courier, struct errand *errand)
     bool busy = message != NULL && message->moving;
     int concerned = 0, error = 0;
 
-    inquiry->result = message == NULL ? -ENOENT : -EBUSY;
-    if (message == NULL || message->moving)
+    bool room = message == NULL || has_room(courier, inquiry->action, message);
+    inquiry->result = message == NULL ? -ENOENT : room ? -EBUSY : -EAGAIN;
+    if (message == NULL || message->moving || !room)
         one = NULL;
     while (one != NULL) { /* the last one may take its message along */
         struct consignment *next = one->sibling;
@@ -242,7 +303,7 @@ static void run_act(struct courier *courier, struct errand *errand)
         }
         one = next;
     }
-    if (message != NULL && (concerned > 0 || !busy))
+    if (message != NULL && room && (concerned > 0 || !busy))
         inquiry->result = concerned > 0 ? concerned : error;
     bell_ring(&errand->done);
 }
@@ -261,27 +322,21 @@ int courier_act(struct courier *courier, enum courier_action action, uint64_t me
 static int carry_out(struct courier *courier, enum courier_action action,
                      const struct courier_order *order)
 {
-    struct queue_message *message =
-        order->place < queue_slots(courier->queue) ? queue_at(courier->queue, order->place) : NULL;
-    if (message == NULL || message->spool.message_id != order->message_id)
-        return -ENOENT;
-    struct consignment *one = message->consignments;
-    while (one != NULL && one->first != order->first)
-        one = one->sibling;
+    struct consignment *one = find(courier, order->message_id, order->place, order->first);
     if (one == NULL)
         return -ENOENT;
-    if (message->moving || one->state == CONSIGNMENT_TAKEN)
+    if (one->message->moving || one->state == CONSIGNMENT_TAKEN)
         return -EBUSY;
-    return act(courier, action, one, NULL, 0);
+    if (!has_room(courier, action, one->message))
+        return -EAGAIN;
+    return act(courier, action, one, order->recipients, order->recipient_count);
 }
 
 static void run_orders(struct courier *courier, struct errand *errand)
 {
     struct inquiry *inquiry = (struct inquiry *)(void *)errand;
     for (uint32_t i = 0; i < inquiry->count; i++)
-        inquiry->orders[i].result = outcome_room(courier->outcome)
-                                        ? carry_out(courier, inquiry->action, &inquiry->orders[i])
-                                        : -EBUSY;
+        inquiry->orders[i].result = carry_out(courier, inquiry->action, &inquiry->orders[i]);
     bell_ring(&errand->done);
 }
 
@@ -292,4 +347,20 @@ int courier_act_many(struct courier *courier, enum courier_action action,
         .errand = {.run = run_orders}, .action = action, .orders = orders, .count = count};
     CHECK(count <= COURIER_ORDERS_MAX);
     return courier_errand(courier, &inquiry.errand) ? 0 : -ESHUTDOWN;
+}
+
+static void run_written(struct courier *courier, struct errand *errand)
+{
+    struct inquiry *inquiry = (struct inquiry *)(void *)errand;
+    struct courier_mark *mark = inquiry->mark;
+    if (!mark->set)
+        *mark = (struct courier_mark){ledger_mark(courier->ledger), true};
+    inquiry->result = ledger_durable(courier->ledger, &mark->ledger);
+    bell_ring(&errand->done);
+}
+
+int courier_written(struct courier *courier, struct courier_mark *mark)
+{
+    struct inquiry inquiry = {.errand = {.run = run_written}, .mark = mark};
+    return courier_errand(courier, &inquiry.errand) ? inquiry.result : -ESHUTDOWN;
 }

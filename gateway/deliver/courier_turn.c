@@ -25,6 +25,7 @@ enum {
     STORE_THREADS = 2,
     BUFFERS = 512,
     BUFFER_SIZE = 4096,
+    REFUSE_US = 5000,
 };
 
 /* --- consignments on their way --- */
@@ -92,13 +93,13 @@ static void stored(void *user, const struct store_report *report)
     outcome_stored(courier->outcome, report);
 }
 
-/* Gives the store what stands in its line; not while new rules wait until it is at rest. */
+/* Gives the store what stands in its line. */
 static void fill_store(struct courier *courier)
 {
     struct consignment *consignment;
 
-    while (courier->rules_next == NULL && store_room(courier->store) &&
-           outcome_room(courier->outcome) && (consignment = line_take(&courier->stores)) != NULL) {
+    while (store_room(courier->store) && outcome_room(courier->outcome) &&
+           (consignment = line_take(&courier->stores)) != NULL) {
         if (consignment->message->moving ||
             !store_add(courier->store, consignment, courier->rules.routes))
             outcome_put_off(courier->outcome, consignment, MOVING_US);
@@ -142,8 +143,9 @@ static bool look_wanted(const struct courier *courier, uint64_t now_us)
 
 static void use_next_rules(struct courier *courier)
 {
-    if (courier->rules_next == NULL || !store_at_rest(courier->store))
+    if (courier->rules_next == NULL)
         return;
+    bool same = routes_same(courier->rules.routes, courier->rules_next->routes);
     courier->rules = *courier->rules_next;
     courier->rules_next = NULL;
     courier->discard_only = courier->discard_only && routes_discard_only(courier->rules.routes);
@@ -151,7 +153,10 @@ static void use_next_rules(struct courier *courier)
         passages_configure(courier->passages, courier->rules.routes);
         callaheads_configure(courier->callaheads, courier->rules.routes);
         dns_forget(courier->dns);
-        sorter_reload(courier->sorter);
+        if (same)
+            sorter_again(courier->sorter);
+        else
+            sorter_reload(courier->sorter);
     }
     bell_ring(&courier->rules_errand->done);
 }
@@ -203,7 +208,7 @@ static void look_end(struct courier *courier, uint64_t now_us)
 {
     if (courier->all_arrived && courier->stage == COURIER_RUNNING)
         compaction_step(&courier->compaction, courier->settled, now_us);
-    notify_step(courier->notify, courier->rules.routes, courier->rules.bounce_original_max, now_us);
+    notify_step(courier->notify, courier->rules.bounce_original_max, now_us);
     ledger_write(courier->ledger, now_us, courier->stage == COURIER_WRITING);
 }
 
@@ -230,7 +235,13 @@ static void end(struct courier *courier)
     while (destinations_empty(courier->destinations) != NULL)
         continue;
     courier->stage = COURIER_ENDED;
-    worker_stop(&courier->worker);
+    if (store_at_rest(courier->store)) {
+        worker_stop(&courier->worker);
+        return;
+    }
+    log_message(courier->log, LOG_ERROR, "courier.stop",
+                "writing to a Maildir hangs; those messages will be delivered again");
+    worker_leave(&courier->worker);
 }
 
 static void stop_step(struct courier *courier, uint64_t now_us)
@@ -241,9 +252,10 @@ static void stop_step(struct courier *courier, uint64_t now_us)
             destinations_stop(courier->destinations, true);
             courier->deadline_us = UINT64_MAX;
         }
-        if (!destinations_at_rest(courier->destinations) || !store_at_rest(courier->store) ||
-            !passages_at_rest(courier->passages) || !callaheads_at_rest(courier->callaheads) ||
-            consigns_open(courier->consigns) > 0)
+        bool late = courier->deadline_us == UINT64_MAX; /* a write can't be broken off */
+        if (!destinations_at_rest(courier->destinations) ||
+            (!late && !store_at_rest(courier->store)) || !passages_at_rest(courier->passages) ||
+            !callaheads_at_rest(courier->callaheads) || consigns_open(courier->consigns) > 0)
             return;
         courier->stage = COURIER_WRITING;
         courier->deadline_us = now_us + STOP_US;
@@ -503,6 +515,22 @@ static void free_parts(struct courier *courier)
     tls_context_drop(courier->client.tls);
 }
 
+/* After the ring broke: what was under way stays as it is, nobody will ever look at it; who asks
+ * for something is told no, until the stop. */
+static void refuse_all(struct courier *courier)
+{
+    atomic_store(&courier->stopping, true);
+    atomic_store(&courier->broken, true);
+    if (courier->rules_next != NULL) {
+        courier->rules_errand->refused = true;
+        bell_ring(&courier->rules_errand->done);
+    }
+    while (courier->stage == COURIER_RUNNING) {
+        post_hear(&courier->worker);
+        usleep(REFUSE_US);
+    }
+}
+
 void *courier_run(void *user)
 {
     struct courier *courier = user;
@@ -517,13 +545,16 @@ void *courier_run(void *user)
     bell_ring(&courier->started);
     if (error == 0) {
         error = worker_run(&courier->worker);
-        if (error != 0) { /* what was under way stays as it is: nobody will ever look at it */
+        if (error != 0) {
             log_message(courier->log, LOG_ERROR, "courier.ring",
                         "the ring broke, nothing is delivered any more: %s", strerror(-error));
-            atomic_store(&courier->stopping, true);
-            courier->broken = true;
+            refuse_all(courier);
             return NULL;
         }
+    }
+    if (courier->store != NULL && !store_at_rest(courier->store)) {
+        courier->broken = courier->left = true;
+        return NULL;
     }
     free_parts(courier);
     if (worker)

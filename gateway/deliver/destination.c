@@ -144,6 +144,17 @@ static void finish_cancelled(struct destinations *home)
     }
 }
 
+bool destinations_crowded(const struct destinations *destinations, uint32_t index)
+{
+    const struct destination *destination = destination_at(destinations, index);
+    bool room = !list_empty(&destination->idle) ||
+                (links_may_grow(destination) && links_has_room(destinations, destination->proven));
+    bool steps_full = destination->steps >= links_steps(destination);
+
+    return (destination->line.count > 0 && !room) ||
+           (!list_empty(&destination->waiting) && (!room || steps_full));
+}
+
 void destinations_turn(struct destinations *home, uint64_t now_us)
 {
     home->now_us = now_us;
@@ -170,6 +181,8 @@ uint64_t destinations_next_us(const struct destinations *home)
     if (more)
         return 0;
     uint64_t next_us = home->wake_count == 0 ? UINT64_MAX : home->wakes[0]->wake_us;
+    if (home->break_us > 0 && home->break_us < next_us)
+        next_us = home->break_us;
     bool paused = home->pause_us > 0 && home->opener_counts[0] + home->opener_counts[1] > 0;
     return paused && home->pause_us < next_us ? home->pause_us : next_us;
 }

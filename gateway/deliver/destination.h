@@ -65,12 +65,17 @@ uint32_t destinations_find(struct destinations *destinations, const struct route
 void destinations_line(struct destinations *destinations, struct consignment *consignment);
 
 /* destinations_deliver finds a client for a delivery that somebody waits for: it goes before all
- * consignments (but not beyond the number of connections). When the destination is known to be
- * dead, or no connection comes to be, its recipients get DEFERRED or REFUSED and `delivered` is
- * called. destinations_cancel gives it up, wherever it is: `delivered` follows. */
+ * consignments (but not beyond the number of connections); stepwise ones take turns with them, and
+ * leave a quarter of the connections, at least one of several, to them. When the destination is
+ * known to be dead, or no connection comes to be, its recipients get DEFERRED or REFUSED and
+ * `delivered` is called. destinations_cancel gives it up, wherever it is: `delivered` follows. */
 void destinations_deliver(struct destinations *destinations, uint32_t index,
                           struct delivery *delivery);
 void destinations_cancel(struct destinations *destinations, struct delivery *delivery);
+
+/* destinations_crowded: somebody, or the line, waits for a connection that another must give back
+ * first. */
+bool destinations_crowded(const struct destinations *destinations, uint32_t index);
 
 /* destinations_turn opens connections and hands out work, a bounded amount of each; call in every
  * turn_end. destinations_next_us: when it wants the next turn. */

@@ -32,7 +32,7 @@ struct destination {
     bool spreads;          /* several hosts with weights */
     bool active, resting;  /* which list `node` is on */
     bool asking, answered; /* a question for the hosts is under way; was answered */
-    bool proven;           /* has greeted since it was dead */
+    bool proven;           /* has completed a delivery, and not long ago if links are busy */
     bool dead, refused;
     struct exchange *exchange;
     struct line line;
@@ -42,10 +42,13 @@ struct destination {
     struct list waiting; /* deliveries */
     struct list links, idle;
     uint32_t counts[LINK_STATES]; /* of links */
+    uint32_t steps;               /* links with stepwise deliveries: in step with those who wait */
+    bool line_next;               /* the line's turn, when a stepwise delivery waits, too */
     uint32_t window, ceiling;
     uint64_t ceiling_us;  /* `ceiling` holds until then */
     uint64_t fresh_us;    /* the hosts are known until then */
     uint64_t rest_us;     /* at rest since */
+    uint64_t done_us;     /* a delivery was completed last, or links are busy since */
     uint64_t retry_us;    /* dead: until then */
     uint64_t send_us;     /* interval_us: no message before */
     uint32_t failures;    /* in a row */
@@ -72,18 +75,19 @@ struct destinations {
     uint32_t living_count;
     struct list active, resting;
     struct list found;      /* at rest, and asked for since the last turn */
-    struct list openers[2]; /* who wants a connection: [1] has shown life */
+    struct list openers[2]; /* who wants a connection: [1] is proven */
     struct list idle;       /* links of all, longest idle first */
     struct list events;     /* links */
     struct list cancelled;  /* deliveries */
     struct slots links;
     uint32_t resting_count, opener_counts[2];
-    uint32_t unproven_links; /* of destinations that have shown no life */
+    uint32_t unproven_links; /* of destinations that are not proven */
     uint32_t ending_links;
     uint32_t linked_count;  /* destinations that have links */
     uint64_t lined_count;   /* consignments */
     uint64_t waiting_count; /* deliveries, the cancelled ones included */
     uint64_t pause_us;      /* nothing is opened before */
+    uint64_t break_us;      /* links that stall are looked for then; 0: nobody lacks room */
     uint32_t empty_at;
     uint32_t calls_left; /* of this turn */
     uint8_t opener_turn;
@@ -120,12 +124,15 @@ bool links_must_renew(const struct destination *destination);
 bool links_has_room(const struct destinations *home, bool proven);
 uint32_t links_waiting(const struct destinations *home); /* openers that lack only room */
 uint32_t links_allowed(const struct destination *destination);
-void links_join(struct destination *destination); /* those who want one */
+uint32_t links_working(const struct destination *destination); /* that may be BUSY */
+uint32_t links_steps(const struct destination *destination);   /* stepwise ones that may be */
+void links_join(struct destination *destination);              /* those who want one */
 void links_leave(struct destination *destination);
 void links_open(struct destinations *home);   /* for those who want one */
 void links_events(struct destinations *home); /* what links have heard */
 void links_stop(struct destinations *home, bool now);
 void links_proven(struct destination *destination, bool proven);
+void links_doubt(struct destination *destination);  /* if it was proven too long ago */
 void links_idle(void *user, struct client *client); /* client_callbacks */
 void links_closed(void *user, struct client *client, const struct verdict *why);
 

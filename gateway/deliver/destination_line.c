@@ -190,7 +190,6 @@ void destination_failed(struct destination *destination, const struct verdict *w
 
 void destination_alive(struct destination *destination)
 {
-    links_proven(destination, true);
     if (!destination->dead)
         return;
     destination->dead = false;
@@ -344,7 +343,22 @@ static struct delivery *first_waiting(const struct destination *destination,
     return NULL;
 }
 
-/* The next delivery: what somebody waits for goes first. NULL: the courier made none of the
+/* What goes first: somebody who waits. But stepwise deliveries, which rest between two steps of a
+ * client, leave some connections to the line, and take turns with it. NULL: the line. */
+static struct delivery *whose_turn(struct destination *destination, const struct link *link)
+{
+    struct delivery *waiting = first_waiting(destination, link);
+
+    if (waiting == NULL || !waiting->stepwise)
+        return waiting;
+    if (destination->steps >= links_steps(destination))
+        return NULL;
+    bool line = destination->line_next && destination->line.count > 0;
+    destination->line_next = !line;
+    return line ? NULL : waiting;
+}
+
+/* The next delivery, of one that waits or of the line. NULL: the courier made none of the
  * consignment. */
 static struct delivery *next_delivery(struct destination *destination, struct delivery *waiting)
 {
@@ -361,12 +375,12 @@ static struct delivery *next_delivery(struct destination *destination, struct de
 static bool serve(struct destination *destination)
 {
     for (uint32_t i = 0; i < STEP_LOADS; i++) {
-        bool full = destination->counts[LINK_BUSY] >= destination->window;
+        bool full = destination->counts[LINK_BUSY] >= links_working(destination);
         if (full || !destination_has_work(destination) || list_empty(&destination->idle) ||
             !in_time(destination))
             return false;
         struct link *link = link_choose(destination);
-        struct delivery *waiting = link == NULL ? NULL : first_waiting(destination, link);
+        struct delivery *waiting = link == NULL ? NULL : whose_turn(destination, link);
         if (link == NULL || (waiting == NULL && destination->line.count == 0))
             return false;
         struct delivery *delivery = spend(destination) ? next_delivery(destination, waiting) : NULL;
@@ -407,6 +421,7 @@ void destination_step(struct destination *destination)
         more = bide(destination);
     else
         more = serve(destination);
+    links_doubt(destination);
     if (more) {
         destination_activate(destination);
         return;

@@ -216,12 +216,20 @@ enum connected link_connect(struct link *link)
     return CONNECTED_NO_HOST;
 }
 
+static bool has_host(const struct destination *destination)
+{
+    for (uint32_t i = 0; i < exchange_count(destination->exchange); i++)
+        if (exchange_at(destination->exchange, i)->dead_us <= destination->home->now_us)
+            return true;
+    return false;
+}
+
 /* The attempt with one host has failed: TLS once more without it, else the next host. */
 void link_try_next(struct link *link)
 {
     struct destination *destination = link->destination;
 
-    if (link->tls_failed && destination->clear_allowed && !link->clear) {
+    if (link->tls_failed && destination->clear_allowed && !link->clear && !link->stalled) {
         link->clear = true;
     } else {
         link->clear = false;
@@ -231,9 +239,13 @@ void link_try_next(struct link *link)
     link->client = NULL;
     if (!link->has_why)
         link_set_why(link, "the server closed the connection before its greeting");
-    enum connected connected = destination->home->stopping || (link->spread && !link->clear)
-                                   ? CONNECTED_SHORT
-                                   : link_connect(link);
+    enum connected connected;
+    if (link->stalled) /* its place is another's; it comes again in its turn, if there is a host */
+        connected = has_host(destination) ? CONNECTED_SHORT : CONNECTED_NO_HOST;
+    else if (destination->home->stopping || (link->spread && !link->clear))
+        connected = CONNECTED_SHORT;
+    else
+        connected = link_connect(link);
     if (connected == CONNECTED_BEGUN)
         return;
     const struct verdict why = link->why;
@@ -352,6 +364,7 @@ static void delivered(struct delivery *delivery)
 
     CHECK(link->delivery == delivery);
     link->good = false;
+    destination->steps -= delivery->stepwise;
     if (goes_on(link, delivery)) {
         link->delivery = NULL;
         delivery->delivered = link->delivered;
@@ -376,10 +389,13 @@ void link_give(struct link *link, struct delivery *delivery)
     struct exchange_host *host = link->destination->spreads ? host_of(link) : NULL;
     if (host != NULL)
         host->served++;
+    if (link->destination->counts[LINK_BUSY] == 0)
+        link->destination->done_us = link->destination->home->now_us;
     link->used++;
     link->prompt = !link_has_rested(link);
     delivery->fresh = false;
     link->delivery = delivery;
+    link->destination->steps += delivery->stepwise;
     link->delivered = delivery->delivered;
     delivery->delivered = delivered;
     delivery->client = link->client;

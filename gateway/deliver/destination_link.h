@@ -50,6 +50,7 @@ struct link {
     bool good;       /* its last delivery got an answer that counts */
     bool tls_failed; /* a handshake: it may be tried without */
     bool prompt;     /* its last delivery was given as soon as it was idle */
+    bool stalled;    /* broken off by us, since others waited for its place */
     bool has_why;
     struct verdict why; /* what failed last */
 };

@@ -7,6 +7,11 @@
 enum {
     TURN_OPENS = 128,     /* connections begun in one turn */
     BREAKS_MAX = 5,       /* connections in a row that broke in a delivery: it is dead */
+    WINDOW_FIRST = 5,     /* connections of a destination as soon as it is proven */
+    PROVEN_US = 60000000, /* without a completed delivery, while links are busy */
+    STALL_US = 30000000,  /* so long for one reply, and others may have the place */
+    LOOK_US = 1000000,    /* such are looked for so often, */
+    TURN_BREAKS = 32,     /* and so many broken off at a time */
     HOG_USES = 20,        /* deliveries of a connection when others wait for one */
     AT_ONCE_US = 1000000, /* a server that closes sooner after its greeting has not worked */
 };
@@ -26,11 +31,74 @@ void links_proven(struct destination *destination, bool proven)
         links_join(destination);
 }
 
+/* Its servers take a delivery and hang, for all that is known. The window stays as it is. */
+void links_doubt(struct destination *destination)
+{
+    if (!destination->proven || destination->counts[LINK_BUSY] == 0)
+        return;
+    if (destination->home->now_us >= destination->done_us + PROVEN_US)
+        links_proven(destination, false);
+    else
+        destination_wake_at(destination, destination->done_us + PROVEN_US);
+}
+
+/* A delivery has been completed over `link`: what the server says to it does not matter. */
+static void succeeded(struct link *link)
+{
+    struct destination *destination = link->destination;
+
+    destination->done_us = destination->home->now_us;
+    if (destination->proven)
+        return;
+    links_proven(destination, true);
+    if (destination->window < WINDOW_FIRST)
+        destination->window = WINDOW_FIRST < destination->limit ? WINDOW_FIRST : destination->limit;
+}
+
 /* --- how many --- */
+
+/* Where somebody waits for his delivery, and may himself be slow, one connection is too few to find
+ * out with what a destination is like. */
+static uint32_t window_of(const struct destination *destination)
+{
+    bool tried = destination->proven || destination->failures > 0 || destination->breaks > 0;
+    bool more = !tried && !list_empty(&destination->waiting) && destination->window < WINDOW_FIRST;
+
+    if (!more)
+        return destination->window;
+    return WINDOW_FIRST < destination->limit ? WINDOW_FIRST : destination->limit;
+}
+
+/* Of so many connections, those that stepwise deliveries leave to the line. */
+static uint32_t kept_back(uint32_t count)
+{
+    return count < 2 ? 0 : count < 8 ? 1 : count / 4;
+}
+
+/* One in which a client makes its steps rests for most of the time: it does not take the line's
+ * last place in the window. */
+uint32_t links_working(const struct destination *destination)
+{
+    uint32_t window = window_of(destination), steps = destination->steps;
+    uint32_t least = steps == 0 ? 0 : steps + (window < 8 ? 1 : window / 4);
+
+    return least > window ? least : window;
+}
+
+uint32_t links_steps(const struct destination *destination)
+{
+    uint32_t most = destination->limit;
+
+    if (destination->home->now_us < destination->ceiling_us && most > destination->ceiling)
+        most = destination->ceiling;
+    most -= kept_back(most);
+    uint32_t window = window_of(destination);
+    return most < window ? most : window;
+}
 
 uint32_t links_allowed(const struct destination *destination)
 {
-    uint32_t allowed = destination->window;
+    uint32_t allowed = links_working(destination);
 
     if (destination->dead)
         return 1;
@@ -91,13 +159,19 @@ bool links_wants(const struct destination *destination)
     if (destination->interval_us > 0) /* one after another, and when there is something to send */
         return unused == 0 && (links == 0 || destination->send_us <= home->now_us);
     uint64_t work = destination->line.count;
-    const struct list_node *node = destination->waiting.head.next;
-    for (; work <= unused && node != &destination->waiting.head; node = node->next)
+    uint32_t steps = destination->steps, steps_max = links_steps(destination);
+    struct list_node *node = destination->waiting.head.next;
+    for (; work <= unused && node != &destination->waiting.head; node = node->next) {
+        bool stepwise = list_entry(node, struct delivery, node)->stepwise;
+        if (stepwise && steps >= steps_max)
+            break;
+        steps += stepwise;
         work++;
+    }
     return work > unused;
 }
 
-/* Room for one more of a class? Those that have shown no life leave a quarter to the others. */
+/* Room for one more of a class? Those that are not proven leave a quarter to the others. */
 bool links_has_room(const struct destinations *home, bool proven)
 {
     uint32_t max = home->options.connections_max;
@@ -208,6 +282,60 @@ static void make_room(struct destinations *home)
     }
 }
 
+/* Some want a connection, and there is no room for them. */
+static uint32_t lack_room(const struct destinations *home)
+{
+    uint32_t max = home->options.connections_max, share = max - max / 4, count = 0;
+
+    if (home->opener_counts[0] > 0 && home->unproven_links > share)
+        count += home->unproven_links - share; /* some were proven when they began */
+    for (uint32_t i = 0; i < 2; i++)
+        if (!links_has_room(home, i == 1))
+            count += home->opener_counts[i];
+    return count;
+}
+
+/* The link that has waited longest for its server, and too long, where none is known to work. */
+static struct link *most_stalled(struct destinations *home)
+{
+    struct link *most = NULL;
+    uint64_t most_us = STALL_US;
+
+    for (uint32_t slot = 0; slot < home->links.reached; slot++) {
+        struct link *link = slots_at(&home->links, slot);
+        bool works = link->state == LINK_CONNECTING || link->state == LINK_BUSY;
+        if (!works || link->client == NULL || link->stalled || link->destination->proven)
+            continue;
+        uint64_t stall_us = client_stall_us(link->client);
+        if (stall_us <= most_us)
+            continue;
+        most_us = stall_us;
+        most = link;
+    }
+    return most;
+}
+
+/* Servers that greet and hang, or do not even greet, would keep all connections for minutes. */
+static void break_stalled(struct destinations *home)
+{
+    uint32_t lacking = lack_room(home);
+
+    if (lacking == 0) {
+        home->break_us = 0;
+        return;
+    }
+    if (home->break_us > home->now_us)
+        return;
+    home->break_us = home->now_us + LOOK_US;
+    for (uint32_t i = home->ending_links; i < lacking && i < TURN_BREAKS; i++) {
+        struct link *link = most_stalled(home);
+        if (link == NULL)
+            return;
+        link->stalled = true;
+        client_break_off(link->client);
+    }
+}
+
 void links_open(struct destinations *home)
 {
     home->more_opens = false;
@@ -223,6 +351,7 @@ void links_open(struct destinations *home)
     }
     if (list_empty(&home->active))
         make_room(home);
+    break_stalled(home);
 }
 
 /* --- what clients tell --- */
@@ -265,6 +394,7 @@ static void heard_idle(struct link *link)
     } else {
         destination->breaks = 0;
         destination->failures = 0;
+        succeeded(link);
         if (link->good && destination->window < destination->limit)
             destination->window++;
     }
@@ -287,6 +417,8 @@ static void lost(struct link *link)
                   home->now_us - link->idle_us < AT_ONCE_US && destination_has_work(destination);
     bool broke = link->state == LINK_BUSY && link->has_why;
 
+    if (link->state == LINK_BUSY && link->good)
+        succeeded(link);
     if (link->state == LINK_IDLE && !link_has_rested(link))
         link_learn(link, link->used); /* a server may close in place of saying 421 */
 
@@ -296,6 +428,7 @@ static void lost(struct link *link)
     if (!link->has_why)
         link_set_why(link, "the server closed the connection after its greeting");
     const struct verdict why = link->why;
+    bool stalled = link->stalled;
     link_free(link);
     if (unused)
         destination_failed(destination, &why, true);
@@ -305,7 +438,7 @@ static void lost(struct link *link)
     destination->window = 1;
     destination->breaks++;
     /* Each of these deliveries has counted as an attempt already. */
-    if (destination->breaks >= BREAKS_MAX && destination_links(destination) == 0)
+    if ((stalled || destination->breaks >= BREAKS_MAX) && destination_links(destination) == 0)
         destination_failed(destination, &why, false);
 }
 

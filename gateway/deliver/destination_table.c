@@ -15,7 +15,6 @@ enum {
     NAME_SIZE = 10240, /* a route's text has less than 8,192 octets, a domain 255 */
     TURN_WAKES = 1024,
     TURN_FORGETS = 64,
-    WINDOW_FIRST = 5,       /* connections that a new destination may have */
     CONNECTIONS_USUAL = 20, /* route_options.connections when it is 0 */
     REST_US = 10000000,     /* a destination at rest is kept at least so long */
 };
@@ -123,7 +122,7 @@ static struct destination *make(struct destinations *home, const struct route *r
     destination->interval_us = options->rate == 0 ? 0 : 1000000 / options->rate;
     destination->clear_allowed = options->tls == ROUTE_TLS_OPPORTUNISTIC && !options->tls_verify;
     destination->spreads = route->kind != ROUTE_MX && route->host_count > 1;
-    destination->window = WINDOW_FIRST < destination->limit ? WINDOW_FIRST : destination->limit;
+    destination->window = 1; /* more when it is proven */
     destination->wake_place = PLACE_NONE;
     list_init(&destination->waiting);
     list_init(&destination->links);

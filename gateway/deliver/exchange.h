@@ -28,7 +28,7 @@ struct exchange_setup {
     struct dns *dns;
     const char *hostname;          /* ours */
     const union address_any *ours; /* addresses that we listen on for SMTP, port included; an MX */
-    uint32_t our_count;            /* that leads there is us. Wildcards are already expanded */
+    uint32_t our_count;            /* that leads there is us. A wildcard: the loopback, too */
     uint16_t smtp_port;            /* of MX hosts: 25 (another for tests) */
     bool ipv6;                     /* AAAA are asked for, too */
     uint64_t (*random)(void *user);

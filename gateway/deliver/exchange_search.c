@@ -42,6 +42,7 @@ struct exchange_search {
     uint32_t own_preference; /* of an MX that is us; above all others: none is */
     bool implicit;           /* the domain has no MX: its own addresses */
     bool no_domain;          /* it is none */
+    bool own_host;           /* a host of the configuration is us */
     uint32_t name_count;
     struct name names[NAMES_MAX];
 };
@@ -57,11 +58,12 @@ static uint64_t chance(const struct exchange_search *search)
 /* --- why there are none --- */
 
 /* give_up ends the search. What is for good is only for good when strangers have brought it about:
- * the administrator can correct what stands in the configuration. */
+ * the administrator can correct what stands in the configuration. Who sends to itself would go on
+ * for days, or round and round when the way is opened: that is for good. */
 static void give_up(struct exchange_search *search, struct verdict *why)
 {
     struct exchange *exchange = search->exchange;
-    if (why->kind == VERDICT_REFUSED && exchange->configured) {
+    if (why->kind == VERDICT_REFUSED && exchange->configured && !search->own_host) {
         why->kind = VERDICT_DEFERRED;
         why->code = 0;
         why->status.class = 4;
@@ -102,10 +104,32 @@ static struct name *add_name(struct exchange_search *search, const char *text)
     return name;
 }
 
-static void add_address(struct name *name, const union address_any *address)
+/* as_v4 makes an IPv4 address of one that stands in IPv6's clothes: ::ffff:192.0.2.1. */
+static union address_any as_v4(const union address_any *address)
 {
+    union address_any out;
+    if (address->any.sa_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&address->v6.sin6_addr))
+        return *address;
+    memset(&out, 0, sizeof(out));
+    out.v4.sin_family = AF_INET;
+    memcpy(&out.v4.sin_addr, address->v6.sin6_addr.s6_addr + 12, sizeof(out.v4.sin_addr));
+    return out;
+}
+
+/* is_of_many: multicast, or broadcast: no host has it. */
+static bool is_of_many(const union address_any *address)
+{
+    if (address->any.sa_family == AF_INET6)
+        return IN6_IS_ADDR_MULTICAST(&address->v6.sin6_addr);
+    uint32_t v4 = ntohl(address->v4.sin_addr.s_addr);
+    return IN_MULTICAST(v4) || v4 == INADDR_BROADCAST;
+}
+
+static void add_address(struct name *name, const union address_any *given)
+{
+    const union address_any real = as_v4(given), *address = &real;
     enum family family = address->any.sa_family == AF_INET6 ? V6 : V4;
-    if (name->counts[family] == ADDRESSES_MAX)
+    if (name->counts[family] == ADDRESSES_MAX || is_of_many(address))
         return;
     union address_any *out = &name->addresses[family][name->counts[family]++];
     *out = *address;
@@ -336,20 +360,32 @@ static void address_answered(struct dns_question *question, const struct dns_ans
 
 /* --- the end --- */
 
+/* reaches tells whether a connection to `address` is one to the listener at `ours`. Linux connects
+ * the unspecified address to the loopback; a listener there has all of 127.0.0.0/8, too. */
+static bool reaches(const union address_any *address, const union address_any *ours)
+{
+    if (ours->any.sa_family != address->any.sa_family)
+        return false;
+    if (address->any.sa_family == AF_INET6) {
+        const struct in6_addr *to = &address->v6.sin6_addr, *at = &ours->v6.sin6_addr;
+        if (IN6_IS_ADDR_UNSPECIFIED(to))
+            to = &in6addr_loopback;
+        return ours->v6.sin6_port == address->v6.sin6_port &&
+               (IN6_ARE_ADDR_EQUAL(to, at) ||
+                (IN6_IS_ADDR_UNSPECIFIED(at) && IN6_IS_ADDR_LOOPBACK(to)));
+    }
+    uint32_t to = ntohl(address->v4.sin_addr.s_addr), at = ntohl(ours->v4.sin_addr.s_addr);
+    if (to == INADDR_ANY)
+        to = INADDR_LOOPBACK;
+    return ours->v4.sin_port == address->v4.sin_port &&
+           (to == at || (at == INADDR_ANY && to >> 24 == IN_LOOPBACKNET));
+}
+
 static bool is_ours(const struct exchange_setup *setup, const union address_any *address)
 {
-    for (uint32_t i = 0; i < setup->our_count; i++) {
-        const union address_any *ours = &setup->ours[i];
-        if (ours->any.sa_family != address->any.sa_family)
-            continue;
-        bool v6 = address->any.sa_family == AF_INET6;
-        if (v6 && ours->v6.sin6_port == address->v6.sin6_port &&
-            memcmp(&ours->v6.sin6_addr, &address->v6.sin6_addr, sizeof(struct in6_addr)) == 0)
+    for (uint32_t i = 0; i < setup->our_count; i++)
+        if (reaches(address, &setup->ours[i]))
             return true;
-        if (!v6 && ours->v4.sin_port == address->v4.sin_port &&
-            ours->v4.sin_addr.s_addr == address->v4.sin_addr.s_addr)
-            return true;
-    }
     return false;
 }
 
@@ -363,6 +399,24 @@ static void find_ourselves(struct exchange_search *search)
                 if (is_ours(search->exchange->setup, &name->addresses[family][j]) &&
                     name->preference < search->own_preference)
                     search->own_preference = name->preference;
+    }
+}
+
+/* leave_ourselves_out takes our own addresses from those of configured hosts: the others go on. */
+static void leave_ourselves_out(struct exchange_search *search)
+{
+    for (uint32_t i = 0; i < search->name_count; i++) {
+        struct name *name = &search->names[i];
+        for (int family = V4; family <= V6; family++) {
+            uint32_t kept = 0;
+            for (uint32_t j = 0; j < name->counts[family]; j++) {
+                if (is_ours(search->exchange->setup, &name->addresses[family][j]))
+                    search->own_host = true;
+                else
+                    name->addresses[family][kept++] = name->addresses[family][j];
+            }
+            name->counts[family] = kept;
+        }
     }
 }
 
@@ -437,7 +491,7 @@ static void say_why(struct exchange_search *search, uint32_t usable)
             no_answer(search, "address", search->names[i].text);
             return;
         }
-    if (search->own_preference != UINT32_MAX) {
+    if (search->own_preference != UINT32_MAX || search->own_host) {
         verdict_own(&why, VERDICT_REFUSED, 0, (struct reply_status){5, 4, 6},
                     "mail for %s leads back to ourselves", target);
     } else if (search->exchange->mx && !search->implicit && !search->no_domain) {
@@ -459,6 +513,8 @@ static void conclude(struct exchange_search *search)
     struct exchange *exchange = search->exchange;
     if (exchange->mx)
         find_ourselves(search);
+    else
+        leave_ourselves_out(search);
     uint32_t usable = 0; /* names before ourselves */
     while (usable < search->name_count && search->names[usable].preference < search->own_preference)
         usable++;

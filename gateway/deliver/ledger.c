@@ -179,6 +179,18 @@ uint64_t ledger_next_us(const struct ledger *ledger, bool all)
     return due_us > ledger->not_before_us ? due_us : ledger->not_before_us;
 }
 
+struct ledger_mark ledger_mark(const struct ledger *ledger)
+{
+    return (struct ledger_mark){ledger->tail, ledger->failed};
+}
+
+bool ledger_durable(const struct ledger *ledger, struct ledger_mark *mark)
+{
+    if (mark->failed != ledger->failed)
+        *mark = ledger_mark(ledger);
+    return ledger->head >= mark->end;
+}
+
 size_t ledger_open(const struct ledger *ledger)
 {
     return (size_t)(ledger->tail - ledger->head);

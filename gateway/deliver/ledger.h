@@ -63,6 +63,15 @@ void ledger_follow(struct ledger *ledger, uint64_t position,
  * never. What waits for the writer wakes by the port. */
 uint64_t ledger_next_us(const struct ledger *ledger, bool all);
 
+/* ledger_mark says where the notes end that were taken so far; ledger_durable whether all of them
+ * are durable. It moves the mark on when a record has failed since, as that is written again behind
+ * the others. */
+struct ledger_mark {
+    uint64_t end, failed;
+};
+struct ledger_mark ledger_mark(const struct ledger *ledger);
+bool ledger_durable(const struct ledger *ledger, struct ledger_mark *mark);
+
 /* ledger_open returns how many outcomes are not durable: what a crash now would do again.
  * ledger_failed: how many records could not be written at their first try. */
 size_t ledger_open(const struct ledger *ledger);

@@ -35,7 +35,9 @@ struct job {
     struct envelope envelope; /* of the original; its strings lie behind the job */
     enum bounce_action action;
     uint64_t retry_until_us;
-    uint64_t id;                         /* of the notification, while it is staged */
+    uint64_t id;                        /* of the notification, while it is staged */
+    struct envelope_recipient *targets; /* whom it goes to */
+    uint32_t target_count;
     struct bounce_recipient *recipients; /* to be told of */
     uint32_t recipient_count;
     uint32_t *indexes; /* all that the event is about */
@@ -54,6 +56,7 @@ struct notify {
     uint64_t id_last;
     uint64_t not_before_us;
     struct spool_reader reader;
+    struct directory_expansion expansion;
 
     /* Of the first pending one, when `composed`. */
     bool composed;
@@ -68,6 +71,10 @@ struct notify *notify_new(const struct notify_options *options)
     struct notify *notify = calloc(1, sizeof *notify);
     if (notify == NULL)
         return NULL;
+    if (!directory_expansion_init(&notify->expansion, LIMIT_RECIPIENTS)) {
+        free(notify);
+        return NULL;
+    }
     notify->options = *options;
     /* The next one is above every id that recovery saw. */
     notify->id_last = spool_message_id_min(options->spool) | ID_INDEX;
@@ -93,6 +100,7 @@ void notify_free(struct notify *notify)
     for (struct list_node *node; (node = list_first(&notify->pending)) != NULL;)
         free_job(list_entry(node, struct job, node));
     spool_read_close(&notify->reader);
+    directory_expansion_free(&notify->expansion);
     free(notify->buffer);
     free(notify);
 }
@@ -102,6 +110,75 @@ uint32_t notify_room(const struct notify *notify)
     size_t left = notify->octets < NOTIFY_OCTETS_MAX ? NOTIFY_OCTETS_MAX - notify->octets : 0;
     uint32_t room = NOTIFY_EVENTS_MAX - notify->open;
     return left / EVENT_USUAL < room ? (uint32_t)(left / EVENT_USUAL) : room;
+}
+
+static struct log_line log_event(const struct notify *notify, enum log_level level,
+                                 uint64_t notification, uint64_t message_id)
+{
+    char id[ID_TEXT_LEN + 1];
+    struct log_line line = log_begin(notify->options.log, level, "bounce");
+    if (notification != 0) {
+        id_format(notification, id);
+        log_string(&line, "id", id);
+    }
+    id_format(message_id, id);
+    log_string(&line, "of", id);
+    return line;
+}
+
+static void log_rest(struct log_line *line, struct bytes to, enum bounce_action action,
+                     uint32_t recipient_count)
+{
+    static const char *const actions[] = {"failed", "delayed", "relayed", "delivered"};
+    log_bytes(line, "to", to.data, to.len);
+    log_string(line, "action", actions[action]);
+    log_number(line, "recipients", recipient_count);
+}
+
+/* --- whom it goes to --- */
+
+/* expand leaves whom the reverse-path stands for in the expansion. NULL, or why there is nobody;
+ * *later: it can't be told now. */
+static const char *expand(struct notify *notify, const struct notify_event *event, bool *later)
+{
+    struct bytes to = event->envelope->reverse_path;
+    struct directory_expansion *expansion = &notify->expansion;
+    struct address address;
+    enum address_result result = address_mailbox(to, true, &address);
+    enum directory_verdict verdict = DIRECTORY_BAD_ADDRESS;
+
+    if (result == ADDRESS_OK || result == ADDRESS_LONG_LOCAL)
+        verdict =
+            directory_expand(event->directory, &address, clock_wall_us() / 1000000, expansion);
+    /* Elsewhere a local part may be longer than any of ours. */
+    if (verdict == DIRECTORY_BAD_ADDRESS && result == ADDRESS_LONG_LOCAL)
+        verdict = directory_check(event->directory, &address) == DIRECTORY_RELAY_DENIED
+                      ? DIRECTORY_RELAY_DENIED
+                      : DIRECTORY_BAD_ADDRESS;
+    switch (verdict) {
+    case DIRECTORY_ACCEPT: return NULL;
+    case DIRECTORY_RELAY_DENIED:
+        expansion->targets[0] = (struct directory_target){.mailbox = to, .forwarded = true};
+        expansion->target_count = 1;
+        return NULL;
+    case DIRECTORY_NO_SUCH_USER: return "no such user here";
+    case DIRECTORY_LOOP: return "its aliases lead in a circle";
+    case DIRECTORY_TOO_MANY: return "its aliases lead to too many recipients";
+    case DIRECTORY_BAD_SRS: return "an SRS address that is forged or too old";
+    case DIRECTORY_LATER: *later = true; return "too many SRS addresses were forged of late";
+    case DIRECTORY_ROUTED:
+    case DIRECTORY_BAD_ADDRESS: break;
+    }
+    return "no mailbox of ours";
+}
+
+static void log_nobody(const struct notify *notify, const struct notify_event *event,
+                       uint32_t recipient_count, const char *why)
+{
+    struct log_line line = log_event(notify, LOG_ERROR, 0, event->message->message_id);
+    log_rest(&line, event->envelope->reverse_path, event->action, recipient_count);
+    log_string(&line, "error", why);
+    log_end(&line);
 }
 
 /* --- an event becomes a job --- */
@@ -170,8 +247,21 @@ static void copy_recipient(struct job *job, struct layout *layout, struct verdic
     };
 }
 
+static void copy_targets(struct job *job, struct layout *layout,
+                         const struct directory_expansion *expansion)
+{
+    for (uint32_t i = 0; i < expansion->target_count; i++)
+        job->targets[job->target_count++] = (struct envelope_recipient){
+            .forward_path = copy_bytes(layout, expansion->targets[i].mailbox),
+            .forwarded = expansion->targets[i].forwarded,
+        };
+}
+
 static void fill(struct job *job, struct layout *layout, const struct notify_event *event)
 {
+    const struct directory_expansion *expansion = &job->notify->expansion;
+    job->targets = (struct envelope_recipient *)(job + 1);
+    job->recipients = (struct bounce_recipient *)(job->targets + expansion->target_count);
     job->indexes = (uint32_t *)(job->recipients + layout->recipient_count);
     struct verdict *verdicts = (struct verdict *)(job->indexes + layout->index_count);
     layout->string = (uint8_t *)(verdicts + layout->verdict_count);
@@ -187,6 +277,7 @@ static void fill(struct job *job, struct layout *layout, const struct notify_eve
     job->envelope.reverse_path = copy_bytes(layout, event->envelope->reverse_path);
     job->envelope.envid = copy_bytes(layout, event->envelope->envid);
     job->envelope.added = copy_bytes(layout, event->envelope->added);
+    copy_targets(job, layout, expansion);
     for (uint32_t i = 0; i < event->recipient_count; i++) {
         const struct delivery_recipient *recipient = &event->recipients[i];
         if (concerns(event, recipient))
@@ -197,17 +288,30 @@ static void fill(struct job *job, struct layout *layout, const struct notify_eve
     CHECK(job->index_count == layout->index_count && layout->string <= (uint8_t *)job + job->size);
 }
 
-static_assert(sizeof(struct job) % alignof(struct bounce_recipient) == 0 &&
+static_assert(sizeof(struct job) % alignof(struct envelope_recipient) == 0 &&
+                  sizeof(struct envelope_recipient) % alignof(struct bounce_recipient) == 0 &&
                   sizeof(struct bounce_recipient) % alignof(uint32_t) == 0 &&
                   sizeof(uint32_t) % alignof(struct verdict) == 0,
               "they lie one behind the other");
 
 enum notify_result notify_add(struct notify *notify, const struct notify_event *event)
 {
+    const struct directory_expansion *expansion = &notify->expansion;
     struct layout layout = measure(event);
     if (layout.recipient_count == 0)
         return NOTIFY_NOBODY;
-    size_t size = sizeof(struct job) + layout.recipient_count * sizeof(struct bounce_recipient) +
+    bool later = false;
+    const char *why = expand(notify, event, &later);
+    if (later)
+        return NOTIFY_LATER;
+    if (why != NULL) {
+        log_nobody(notify, event, layout.recipient_count, why);
+        return NOTIFY_NOBODY;
+    }
+    for (uint32_t i = 0; i < expansion->target_count; i++)
+        layout.strings += expansion->targets[i].mailbox.len;
+    size_t size = sizeof(struct job) + expansion->target_count * sizeof(struct envelope_recipient) +
+                  layout.recipient_count * sizeof(struct bounce_recipient) +
                   layout.verdict_count * sizeof(struct verdict) +
                   layout.index_count * sizeof(uint32_t) + layout.strings;
     if (notify->open == NOTIFY_EVENTS_MAX ||
@@ -218,7 +322,6 @@ enum notify_result notify_add(struct notify *notify, const struct notify_event *
         return NOTIFY_LATER;
     job->notify = notify;
     job->size = size;
-    job->recipients = (struct bounce_recipient *)(job + 1);
     fill(job, &layout, event);
     list_append(&notify->pending, &job->node);
     notify->open++;
@@ -313,28 +416,34 @@ static bool has_eight_bit(struct bytes text)
 
 static void settled(void *user, enum staging_outcome outcome);
 
-static bool stage_commit(struct notify *notify, struct job *job, const struct routes *routes)
+/* The reverse-path stands in the header. */
+static bool needs_utf8(const struct job *job)
+{
+    bool needed = has_eight_bit(job->envelope.reverse_path);
+    for (uint32_t i = 0; i < job->target_count && !needed; i++)
+        needed = has_eight_bit(job->targets[i].forward_path);
+    return needed;
+}
+
+static bool stage_commit(struct notify *notify, struct job *job)
 {
     struct staging *staging = notify->options.staging;
-    struct bytes to = job->envelope.reverse_path;
-    struct envelope_recipient recipient = {.forward_path = to,
-                                           .forwarded = routes_find(routes, to, false) == NULL};
     struct envelope envelope = {.message_id = job->id,
                                 .arrival_us = clock_wall_us(),
                                 .text_len = notify->buffer_len,
-                                .recipient_count = 1};
+                                .recipient_count = job->target_count};
     if (has_eight_bit(bytes_make(notify->buffer, notify->buffer_len)))
         envelope.flags |= ENVELOPE_8BITMIME;
-    if (has_eight_bit(to))
-        envelope.flags |= ENVELOPE_SMTPUTF8; /* it stands in the header */
-    size_t size = envelope_size(&envelope, &recipient);
+    if (needs_utf8(job))
+        envelope.flags |= ENVELOPE_SMTPUTF8;
+    size_t size = envelope_size(&envelope, job->targets);
     if (!ledger_can_follow(notify->options.ledger) ||
         staging_room(staging) < record_size(size) + RING_RESERVE)
         return false;
     uint8_t *out = staging_reserve(staging, size);
     if (out == NULL)
         return false;
-    size_t len = envelope_write(&envelope, &recipient, out);
+    size_t len = envelope_write(&envelope, job->targets, out);
     uint64_t position = staging_append(staging, RECORD_COMMIT, job->id, notify->parts, len);
     list_remove(&job->node);
     list_append(&notify->staged, &job->node);
@@ -343,7 +452,7 @@ static bool stage_commit(struct notify *notify, struct job *job, const struct ro
 }
 
 /* stage lays down what is composed; false: the ring has no room for the rest now. */
-static bool stage(struct notify *notify, struct job *job, const struct routes *routes)
+static bool stage(struct notify *notify, struct job *job)
 {
     struct staging *staging = notify->options.staging;
     while (notify->staged_len < notify->buffer_len) {
@@ -359,7 +468,7 @@ static bool stage(struct notify *notify, struct job *job, const struct routes *r
         staging_append(staging, RECORD_BODY, job->id, notify->parts++, len);
         notify->staged_len += len;
     }
-    if (!stage_commit(notify, job, routes))
+    if (!stage_commit(notify, job))
         return false;
     notify->composed = false;
     if (notify->buffer_capacity > BUFFER_KEPT) {
@@ -370,8 +479,7 @@ static bool stage(struct notify *notify, struct job *job, const struct routes *r
     return true;
 }
 
-void notify_step(struct notify *notify, const struct routes *routes, uint32_t original_max,
-                 uint64_t now_us)
+void notify_step(struct notify *notify, uint32_t original_max, uint64_t now_us)
 {
     uint64_t end_us = clock_monotonic_us() + NOTIFY_ROUND_US;
     size_t octets = 0;
@@ -388,7 +496,7 @@ void notify_step(struct notify *notify, const struct routes *routes, uint32_t or
             break;
         }
         octets += notify->buffer_len;
-        if (!stage(notify, job, routes)) {
+        if (!stage(notify, job)) {
             notify->not_before_us = now_us + FULL_RING_US;
             break;
         }
@@ -405,18 +513,12 @@ uint64_t notify_next_us(const struct notify *notify)
 
 /* --- the end --- */
 
-static void log_sent(struct notify *notify, const struct job *job)
+static void log_sent(const struct notify *notify, const struct job *job)
 {
-    static const char *const actions[] = {"failed", "delayed", "relayed", "delivered"};
-    char id[ID_TEXT_LEN + 1], original[ID_TEXT_LEN + 1];
-    id_format(job->id, id);
-    id_format(job->message.message_id, original);
-    struct log_line line = log_begin(notify->options.log, LOG_INFO, "bounce");
-    log_string(&line, "id", id);
-    log_string(&line, "of", original);
-    log_bytes(&line, "to", job->envelope.reverse_path.data, job->envelope.reverse_path.len);
-    log_string(&line, "action", actions[job->action]);
-    log_number(&line, "recipients", job->recipient_count);
+    struct log_line line = log_event(notify, LOG_INFO, job->id, job->message.message_id);
+    log_rest(&line, job->envelope.reverse_path, job->action, job->recipient_count);
+    if (job->target_count > 1)
+        log_number(&line, "targets", job->target_count);
     log_end(&line);
 }
 

@@ -9,7 +9,7 @@
 #include "gateway/base/log.h"
 #include "gateway/deliver/bounce.h"
 #include "gateway/deliver/ledger.h"
-#include "gateway/deliver/route.h"
+#include "gateway/policy/directory.h"
 
 enum {
     NOTIFY_EVENTS_MAX = 4096,              /* that wait for their notification, at most */
@@ -45,7 +45,8 @@ struct notify_told {
 struct notify_event {
     enum bounce_action action;
     const struct spool_message *message;
-    const struct envelope *envelope; /* as the spool has it: the reverse-path before SRS */
+    const struct envelope *envelope;   /* as the spool has it: the reverse-path before SRS */
+    const struct directory *directory; /* whom that stands for, when it is ours */
     const struct delivery_recipient *recipients;
     uint32_t recipient_count;
     enum verdict_kind only;  /* the event is about those with a verdict of this kind: REFUSED, or
@@ -59,11 +60,12 @@ struct notify_event {
 };
 
 enum notify_result {
-    NOTIFY_TAKEN = 0, /* `told` will be called */
-    NOTIFY_NOBODY =
-        1,            /* nobody is to be told (bounce_wanted), or the event is about no recipient:
-                         finish them now. Failed and from <>: the caller logs that at level error */
-    NOTIFY_LATER = 2, /* too many wait, or no memory: nothing was taken. Put the recipients off */
+    NOTIFY_TAKEN = 0,  /* `told` will be called */
+    NOTIFY_NOBODY = 1, /* nobody is to be told (bounce_wanted), or the event is about no recipient:
+                          finish them now. Failed and from <>: the caller logs that at level error.
+                          Likewise when the reverse-path is in a domain of ours and directory_expand
+                          does not take it: there is a line about that at level error already */
+    NOTIFY_LATER = 2,  /* too many wait, or no memory: nothing was taken. Put the recipients off */
 };
 
 /* notify_new makes one; after spool_open. NULL: no memory. notify_free drops what is not durable,
@@ -76,15 +78,16 @@ void notify_free(struct notify *notify);
  * permitting; begin no more deliveries than that when most of them fail. */
 uint32_t notify_room(const struct notify *notify);
 
-/* notify_add takes an event. */
+/* notify_add takes an event, and finds out whom its reverse-path stands for: aliases and our own
+ * SRS addresses are followed to their end, each address there is told; a foreign one is as it is.
+ */
 enum notify_result notify_add(struct notify *notify, const struct notify_event *event)
     __attribute__((warn_unused_result));
 
 /* notify_step composes what waits, stages it and shows it to the writer (urgently); a bounded part
- * in one call. `routes` says who is foreign, `original_max` what goes back whole; both for this
- * call only. Times: monotonic. Once in a turn, after ledger_settle. */
-void notify_step(struct notify *notify, const struct routes *routes, uint32_t original_max,
-                 uint64_t now_us);
+ * in one call. `original_max`: what goes back whole. Times: monotonic. Once in a turn, after
+ * ledger_settle. */
+void notify_step(struct notify *notify, uint32_t original_max, uint64_t now_us);
 
 /* notify_next_us returns when notify_step has something to do: 0 now, UINT64_MAX never (what waits
  * for the writer wakes by the port). */

@@ -9,6 +9,7 @@
 #include "gateway/base/check.h"
 #include "gateway/deliver/outcome_inside.h"
 #include "gateway/deliver/outcome_log.h"
+#include "gateway/deliver/verdict.h"
 
 enum { BEGIN_SPARE = 16384 /* room in the ledger below which nothing new is begun */ };
 
@@ -32,7 +33,7 @@ struct round {
 };
 
 static void tell_all(struct outcome *outcome, struct consign *consign, enum outcome_way way,
-                     struct outcome_plan *plan);
+                     const char *target, struct outcome_plan *plan);
 
 /* --- life --- */
 
@@ -113,40 +114,52 @@ static void log_failed(const struct outcome *outcome, const struct consign *cons
                        });
 }
 
+/* count_failed logs and counts the recipients with a verdict of this kind: REFUSED or DEFERRED. */
+static void count_failed(struct outcome *outcome, const struct consign *consign,
+                         enum verdict_kind kind, const char *target,
+                         const struct outcome_plan *plan)
+{
+    const struct delivery *delivery = &consign->delivery;
+
+    for (uint32_t i = 0; i < delivery->recipient_count; i++) {
+        if (delivery->recipients[i].verdict.kind != kind)
+            continue;
+        log_failed(outcome, consign, &delivery->recipients[i], target, plan);
+        outcome->counters.refused += kind == VERDICT_REFUSED || (plan->last && !plan->hold);
+        outcome->counters.deferred += kind == VERDICT_DEFERRED;
+    }
+}
+
 void outcome_delivery(struct outcome *outcome, struct consign *consign, enum outcome_way way,
                       const char *target)
 {
     const struct delivery *delivery = &consign->delivery;
     struct consignment *consignment = consign->consignment;
     struct outcome_plan plan = {0};
-    const char *reason = NULL;
+    const struct verdict *reason = NULL;
+    char text[REASON_TEXT_MAX];
 
     for (uint32_t i = 0; i < delivery->recipient_count; i++) {
         const struct verdict *verdict = &delivery->recipients[i].verdict;
         CHECK(verdict->kind >= VERDICT_DELIVERED);
         if (verdict->kind == VERDICT_DEFERRED)
-            reason = verdict->text;
+            reason = verdict;
     }
     if (reason != NULL) {
         plan = outcome_plan(outcome, consignment, way);
-        outcome_set_reason(outcome, consignment, reason);
+        outcome_set_reason(outcome, consignment, verdict_say(reason, text, sizeof text));
     }
     for (uint32_t i = 0; i < delivery->recipient_count; i++) {
         const struct delivery_recipient *recipient = &delivery->recipients[i];
         if (recipient->verdict.kind != VERDICT_DELIVERED)
-            log_failed(outcome, consign, recipient, target, &plan);
-        else
-            log_delivered(outcome, delivery->message_id, recipient->forward_path, target,
-                          consign->envelope.arrival_us, delivery, &recipient->verdict);
-        outcome->counters.delivered += recipient->verdict.kind == VERDICT_DELIVERED;
-        outcome->counters.refused += recipient->verdict.kind == VERDICT_REFUSED;
-        outcome->counters.refused +=
-            recipient->verdict.kind == VERDICT_DEFERRED && plan.last && !plan.hold;
-        outcome->counters.deferred += recipient->verdict.kind == VERDICT_DEFERRED;
+            continue;
+        log_delivered(outcome, delivery->message_id, recipient->forward_path, target,
+                      consign->envelope.arrival_us, delivery, &recipient->verdict);
+        outcome->counters.delivered++;
     }
     if (way != OUTCOME_DISCARD)
         ledger_hurry(outcome->options.ledger);
-    tell_all(outcome, consign, way, &plan);
+    tell_all(outcome, consign, way, target, &plan);
 }
 
 void outcome_failed(struct outcome *outcome, struct consignment *consignment, enum outcome_way way,
@@ -209,11 +222,10 @@ void outcome_stored(struct outcome *outcome, const struct store_report *report)
     }
     for (uint32_t i = 0; i < report->count; i++)
         plain = plain && report->results[i].error == 0 && report->results[i].notify == 0;
-    const struct courier_rules *rules = outcome->options.rules;
     int error = plain ? -ECANCELED
-                      : consign_open(outcome->options.consigns, consignment, rules->routes, NULL, 0,
-                                     &consign);
-    if (error == 0) { /* the same walk: the same recipients in the same order */
+                      : consign_open_these(outcome->options.consigns, consignment,
+                                           report->recipients, report->count, &consign);
+    if (error == 0) {
         struct delivery *delivery = &consign->delivery;
         CHECK(delivery->recipient_count == report->count);
         for (uint32_t i = 0; i < report->count; i++)
@@ -228,7 +240,7 @@ void outcome_stored(struct outcome *outcome, const struct store_report *report)
             continue;
         log_delivered(outcome, id, result->mailbox, "maildir", report->arrival_us, NULL, NULL);
         outcome->counters.delivered++;
-        outcome_finish(outcome, consignment, result->recipient, RECORD_DELIVERED);
+        outcome_finish(outcome, consignment, report->recipients[i], RECORD_DELIVERED);
     }
     if (plain || consignment->recipient_count == 0)
         outcome_settle(outcome, consignment, &(struct outcome_plan){.delay_us = OUTCOME_LATER_US});
@@ -259,15 +271,33 @@ static void told(const struct notify_told *told)
         end_round(round);
 }
 
+static void finish_kind(struct outcome *outcome, const struct consign *consign,
+                        enum verdict_kind kind, enum record_outcome what)
+{
+    const struct delivery *delivery = &consign->delivery;
+    for (uint32_t i = 0; i < delivery->recipient_count; i++)
+        if (delivery->recipients[i].verdict.kind == kind)
+            outcome_finish(outcome, consign->consignment, delivery->recipients[i].index, what);
+}
+
+/* What was not taken is tried once more, later: what else would come to the sender? */
+static void tell_later(struct outcome *outcome, struct consignment *consignment,
+                       struct outcome_plan *plan)
+{
+    plan->delay_us = OUTCOME_LATER_US;
+    outcome_set_reason(outcome, consignment, "too many notifications wait");
+}
+
 /* Tells the sender about the recipients with a verdict of this kind, or finishes them if nobody is
- * to be told. `outcome` 0: they stay open whatever happens. */
-static void tell(struct round *round, struct consign *consign, enum bounce_action action,
+ * to be told. `outcome` 0: they stay open whatever happens. False: it was put off. */
+static bool tell(struct round *round, struct consign *consign, enum bounce_action action,
                  enum verdict_kind only, enum record_outcome what)
 {
     struct outcome *outcome = round->outcome;
+    const struct courier_rules *rules = outcome->options.rules;
     const struct spool_message *message = &round->consignment->message->spool;
     struct delivery *delivery = &consign->delivery;
-    uint64_t end_s = message->arrival_s + outcome->options.rules->lifetime_s;
+    uint64_t end_s = message->arrival_s + rules->lifetime_s;
     struct notice *notice = &round->notices[only - VERDICT_DELIVERED];
 
     *notice = (struct notice){round, what};
@@ -276,6 +306,7 @@ static void tell(struct round *round, struct consign *consign, enum bounce_actio
                                                 .action = action,
                                                 .message = message,
                                                 .envelope = &consign->envelope,
+                                                .directory = rules->directory,
                                                 .recipients = delivery->recipients,
                                                 .recipient_count = delivery->recipient_count,
                                                 .only = only,
@@ -287,16 +318,13 @@ static void tell(struct round *round, struct consign *consign, enum bounce_actio
     if (result == NOTIFY_TAKEN) {
         outcome->counters.told = true;
         round->pending++;
-        return;
+        return true;
     }
-    if (result == NOTIFY_LATER && only != VERDICT_DELIVERED) {
-        /* They are tried once more, later: what else would come to the sender? */
-        round->plan.delay_us = OUTCOME_LATER_US;
-        return;
-    }
-    for (uint32_t i = 0; what != 0 && i < delivery->recipient_count; i++)
-        if (delivery->recipients[i].verdict.kind == only)
-            outcome_finish(outcome, round->consignment, delivery->recipients[i].index, what);
+    if (result == NOTIFY_LATER && only != VERDICT_DELIVERED)
+        return false;
+    if (what != 0)
+        finish_kind(outcome, consign, only, what);
+    return true;
 }
 
 static bool has(const struct delivery *delivery, enum verdict_kind kind, bool notify)
@@ -320,19 +348,27 @@ static bool warn_now(const struct outcome *outcome, struct queue_message *messag
     return true;
 }
 
-static void finish_kind(struct outcome *outcome, const struct consign *consign,
-                        enum verdict_kind kind, enum record_outcome what)
+static void tell_of_failures(struct round *round, struct consign *consign, const char *target,
+                             bool refused, bool over)
 {
-    const struct delivery *delivery = &consign->delivery;
-    for (uint32_t i = 0; i < delivery->recipient_count; i++)
-        if (delivery->recipients[i].verdict.kind == kind)
-            outcome_finish(outcome, consign->consignment, delivery->recipients[i].index, what);
+    struct outcome *outcome = round->outcome;
+    const struct outcome_plan plan = round->plan;
+
+    if (refused && tell(round, consign, BOUNCE_FAILED, VERDICT_REFUSED, RECORD_REFUSED))
+        count_failed(outcome, consign, VERDICT_REFUSED, target, &plan);
+    else if (refused)
+        tell_later(outcome, round->consignment, &round->plan);
+    if (over && tell(round, consign, BOUNCE_FAILED, VERDICT_DEFERRED, RECORD_EXPIRED))
+        count_failed(outcome, consign, VERDICT_DEFERRED, target, &plan);
+    else if (over)
+        tell_later(outcome, round->consignment, &round->plan);
 }
 
 /* Says to the sender what there is to say, finishes what is finished, closes the consignment, and
- * settles it, now or when the last notification is durable. */
+ * settles it, now or when the last notification is durable. Who is given up is logged and counted
+ * only then: what is put off comes here again. */
 static void tell_all(struct outcome *outcome, struct consign *consign, enum outcome_way way,
-                     struct outcome_plan *plan)
+                     const char *target, struct outcome_plan *plan)
 {
     const struct delivery *delivery = &consign->delivery;
     struct consignment *consignment = consign->consignment;
@@ -344,14 +380,17 @@ static void tell_all(struct outcome *outcome, struct consign *consign, enum outc
     bool delayed = deferred && !plan->last && warn_now(outcome, consignment->message);
     struct round *round = NULL;
 
-    if (good_news || refused || over || delayed) {
+    if (deferred && !over)
+        count_failed(outcome, consign, VERDICT_DEFERRED, target, plan);
+    if (good_news || refused || over || delayed)
         round = calloc(1, sizeof *round);
-        if (round == NULL)
-            plan->delay_us = OUTCOME_LATER_US;
-    }
     if (!good_news || round == NULL)
         finish_kind(outcome, consign, VERDICT_DELIVERED, RECORD_DELIVERED);
     if (round == NULL) {
+        if (refused || over)
+            tell_later(outcome, consignment, plan);
+        if (delayed)
+            consignment->message->warned = false;
         consign_close(consign);
         outcome_settle(outcome, consignment, plan);
         return;
@@ -359,14 +398,11 @@ static void tell_all(struct outcome *outcome, struct consign *consign, enum outc
     *round = (struct round){.outcome = outcome, .consignment = consignment, .plan = *plan};
     list_append(&outcome->rounds, &round->node);
     if (good_news)
-        tell(round, consign, way == OUTCOME_STORED ? BOUNCE_DELIVERED : BOUNCE_RELAYED,
-             VERDICT_DELIVERED, RECORD_DELIVERED);
-    if (refused)
-        tell(round, consign, BOUNCE_FAILED, VERDICT_REFUSED, RECORD_REFUSED);
-    if (over)
-        tell(round, consign, BOUNCE_FAILED, VERDICT_DEFERRED, RECORD_EXPIRED);
-    else if (delayed)
-        tell(round, consign, BOUNCE_DELAYED, VERDICT_DEFERRED, 0);
+        (void)tell(round, consign, way == OUTCOME_STORED ? BOUNCE_DELIVERED : BOUNCE_RELAYED,
+                   VERDICT_DELIVERED, RECORD_DELIVERED);
+    tell_of_failures(round, consign, target, refused, over);
+    if (delayed && !tell(round, consign, BOUNCE_DELAYED, VERDICT_DEFERRED, 0))
+        consignment->message->warned = false;
     consign_close(consign);
     if (round->pending == 0)
         end_round(round);

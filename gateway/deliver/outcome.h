@@ -77,9 +77,10 @@ void outcome_hold(struct outcome *outcome, struct consignment *consignment);
 void outcome_release(struct outcome *outcome, struct consignment *consignment);
 bool outcome_held_by_operator(const struct outcome *outcome, const struct consignment *consignment);
 
-/* outcome_remove gives recipients up without a notification: those of `recipients` (NULL: all).
- * What is left of the consignment goes back to `state` (READY or HELD). Returns how many, or
- * -errno: it could not be opened, and has gone back. */
+/* outcome_remove gives recipients up without a notification: those of `recipients`
+ * (ascending; NULL: all). What is left of the consignment goes back to `state`: READY, HELD, or
+ * WAITING until the time that it had. Returns how many, or -errno: it could not be opened, and has
+ * gone back. */
 int outcome_remove(struct outcome *outcome, struct consignment *consignment,
                    const uint32_t *recipients, uint32_t recipient_count,
                    enum consignment_state state);

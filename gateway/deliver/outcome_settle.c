@@ -1,6 +1,8 @@
 /* Where consignments go: out of the queue, back into it, or on hold; and the notes of that. */
 #include "gateway/deliver/outcome.h"
 
+#include <stdlib.h>
+
 #include "gateway/base/check.h"
 #include "gateway/deliver/outcome_inside.h"
 #include "gateway/deliver/outcome_log.h"
@@ -203,14 +205,16 @@ bool outcome_held_by_operator(const struct outcome *outcome, const struct consig
            consignment->reason == outcome->options.operator_reason;
 }
 
+static int compare_indexes(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return x < y ? -1 : x > y;
+}
+
 static bool named(uint32_t recipient, const uint32_t *recipients, uint32_t count)
 {
-    if (recipients == NULL)
-        return true;
-    for (uint32_t i = 0; i < count; i++)
-        if (recipients[i] == recipient)
-            return true;
-    return false;
+    return recipients == NULL ||
+           bsearch(&recipient, recipients, count, sizeof recipient, compare_indexes) != NULL;
 }
 
 int outcome_remove(struct outcome *outcome, struct consignment *consignment,
@@ -249,6 +253,8 @@ int outcome_remove(struct outcome *outcome, struct consignment *consignment,
         outcome_settle(outcome, consignment, &(struct outcome_plan){.delay_us = OUTCOME_LATER_US});
     else if (state == CONSIGNMENT_HELD)
         consignment_hold(outcome->options.queue, consignment);
+    else if (state == CONSIGNMENT_WAITING)
+        consignment_wait(outcome->options.queue, consignment, consignment->due_us);
     else
         consignment_ready(outcome->options.queue, consignment);
     return error == 0 ? removed : error;

@@ -12,6 +12,7 @@
 
 enum {
     CAPACITY_FIRST = 4, /* recipients */
+    LOOK_US = 500000,   /* those who rest are asked so often whether others wait */
     ASKED_MAX = 1000,   /* recipients of a passage, refused ones included */
 };
 
@@ -43,6 +44,7 @@ struct passages {
     struct passages_options options;
     struct patience patience;
     struct list resting; /* passages, the longest resting first */
+    uint64_t look_us;    /* when they are looked at next */
     struct passages_counters counters;
     uint32_t alive_count;
     bool stopping;
@@ -222,8 +224,7 @@ static bool append(struct hop_passage *passage, const struct hop_question *quest
     return true;
 }
 
-/* find_destination returns the index of where the recipient goes; 0: nowhere that could be asked.
- */
+/* find_destination returns where the recipient goes; 0: nowhere that could be asked. */
 static uint32_t find_destination(struct passages *passages, struct bytes mailbox)
 {
     const struct route *route = routes_find(passages->options.routes, mailbox, false);
@@ -234,8 +235,7 @@ static uint32_t find_destination(struct passages *passages, struct bytes mailbox
                 : 0;
 }
 
-/* open_passage makes one for the question's recipient, and begins the delivery. False: no memory.
- */
+/* open_passage makes one for the recipient, and begins the delivery. False: no memory. */
 static bool open_passage(struct passages *passages, struct hop_question *question,
                          uint32_t destination)
 {
@@ -245,8 +245,7 @@ static bool open_passage(struct passages *passages, struct hop_question *questio
     struct delivery *delivery = &passage->delivery;
     delivery->message_id = question->message_id;
     delivery->flags = question->flags;
-    /* What we add is not known yet; few hundred octets of header are what it will be. */
-    delivery->size = question->size == 0 ? 0 : question->size + 512;
+    delivery->size = question->size;
     delivery->text = (struct delivery_text){next_piece, first_piece, passage};
     delivery->stepwise = true;
     delivery->user = passage;
@@ -328,6 +327,29 @@ static void ask_recipient(struct passages *passages, struct hop_question *questi
         patience_add(&passages->patience, question, now_us);
 }
 
+static void log_recipient(const struct hop_passage *passage,
+                          const struct delivery_recipient *recipient, enum hop_answer answer)
+{
+    static const char *const events[] = {
+        [HOP_ACCEPTED] = "delivered",
+        [HOP_DEFERRED] = "through_deferred",
+        [HOP_REFUSED] = "through_refused",
+        [HOP_UNREACHABLE] = "through_failed",
+    };
+    char id[ID_TEXT_LEN + 1];
+    id_format(passage->delivery.message_id, id);
+    bool well = answer == HOP_ACCEPTED;
+    struct log_line line =
+        log_begin(passage->passages->options.log, well ? LOG_INFO : LOG_WARN, events[answer]);
+    log_bytes(&line, "id", id, ID_TEXT_LEN);
+    log_bytes(&line, "to", recipient->forward_path.data, recipient->forward_path.len);
+    log_string(&line, "way", "through");
+    log_string(&line, "peer", passage->delivery.peer);
+    log_number(&line, "code", recipient->verdict.code);
+    log_string(&line, "text", recipient->verdict.text);
+    log_end(&line);
+}
+
 /* answered: the next hop has replied to a RCPT, or refused MAIL (and the delivery will be over). */
 static void answered(struct delivery *delivery, uint32_t index)
 {
@@ -342,6 +364,11 @@ static void answered(struct delivery *delivery, uint32_t index)
     patience_judge(question, verdict);
     if (question->answer == HOP_UNREACHABLE)
         return; /* no reply that we know: `delivered` comes, or its time runs out */
+    if (!mail && !patience_concerns_mailbox(verdict)) {
+        log_recipient(passage, &delivery->recipients[asked], HOP_UNREACHABLE);
+        give_up(passage);
+        return;
+    }
     question->dsn = delivery->dsn_passed;
     if (question->answer == HOP_ACCEPTED)
         passage->accepted_at[passage->accepted++] = asked;
@@ -393,30 +420,6 @@ static void ask_text(struct passages *passages, struct hop_question *question, u
     client_continue(delivery->client);
 }
 
-static void log_recipient(const struct hop_passage *passage,
-                          const struct delivery_recipient *recipient)
-{
-    static const char *const events[] = {
-        [HOP_ACCEPTED] = "delivered",
-        [HOP_DEFERRED] = "through_deferred",
-        [HOP_REFUSED] = "through_refused",
-        [HOP_UNREACHABLE] = "through_failed",
-    };
-    enum hop_answer answer = patience_answer(&recipient->verdict);
-    char id[ID_TEXT_LEN + 1];
-    id_format(passage->delivery.message_id, id);
-    bool well = answer == HOP_ACCEPTED;
-    struct log_line line =
-        log_begin(passage->passages->options.log, well ? LOG_INFO : LOG_WARN, events[answer]);
-    log_bytes(&line, "id", id, ID_TEXT_LEN);
-    log_bytes(&line, "to", recipient->forward_path.data, recipient->forward_path.len);
-    log_string(&line, "way", "through");
-    log_string(&line, "peer", passage->delivery.peer);
-    log_number(&line, "code", recipient->verdict.code);
-    log_string(&line, "text", recipient->verdict.text);
-    log_end(&line);
-}
-
 /* log_doubt: the text had left, and nobody knows whether it was taken (RFC 1047). */
 static void log_doubt(const struct hop_passage *passage)
 {
@@ -430,27 +433,29 @@ static void log_doubt(const struct hop_passage *passage)
 
 /* judge_text makes one answer of what became of all recipients that were accepted. Only with LMTP
  * they can differ: then `outcomes` says which have it; nobody has: the first 4xx, else the first
- * 5xx. */
-static void judge_text(struct hop_passage *passage)
+ * 5xx. True: of some we have not heard. */
+static bool judge_text(struct hop_passage *passage)
 {
     static const uint8_t rank[] = {
         [HOP_ACCEPTED] = 0, [HOP_UNREACHABLE] = 1, [HOP_DEFERRED] = 2, [HOP_REFUSED] = 3};
     struct hop_question *question = passage->question;
     const struct delivery_recipient *recipients = passage->delivery.recipients;
     const struct verdict *best = &recipients[passage->accepted_at[0]].verdict;
-    uint32_t well = 0;
+    uint32_t well = 0, unheard = 0;
     for (uint32_t i = 0; i < passage->accepted; i++) {
         const struct delivery_recipient *recipient = &recipients[passage->accepted_at[i]];
         enum hop_answer answer = patience_answer(&recipient->verdict);
         question->outcomes[i] = (uint8_t)answer;
         well += answer == HOP_ACCEPTED;
+        unheard += answer == HOP_UNREACHABLE;
         if (rank[answer] < rank[patience_answer(best)])
             best = &recipient->verdict;
         count(passage->passages, answer, 1);
-        log_recipient(passage, recipient);
+        log_recipient(passage, recipient, answer);
     }
     patience_judge(question, best);
     question->mixed = well > 0 && well < passage->accepted;
+    return unheard > 0;
 }
 
 /* --- the end --- */
@@ -479,11 +484,8 @@ static bool retry(struct hop_passage *passage)
 static void end_text(struct hop_passage *passage)
 {
     struct hop_question *question = passage->question;
-    if (passage->given_up)
-        question->answer = HOP_UNREACHABLE;
-    else
-        judge_text(passage);
-    if (question->answer == HOP_UNREACHABLE && passage->delivery.data_sent) {
+    /* Given up or not: what the next hop has said for some of them holds. */
+    if (judge_text(passage) && passage->delivery.data_sent) {
         question->passed = true;
         passage->passages->counters.passed++;
         log_doubt(passage);
@@ -546,6 +548,26 @@ static uint64_t rests_until_us(const struct hop_passage *passage)
     return passage->rested_us + PASSAGE_IDLE_S * UINT64_C(1000000);
 }
 
+/* look ends those who rest where others wait for a connection: of neighbours there one at a time.
+ */
+static void look(struct passages *passages, uint64_t now_us)
+{
+    uint32_t freed = 0;
+    struct list_node *next, *node = passages->resting.head.next;
+    passages->look_us = now_us + LOOK_US;
+    for (; node != &passages->resting.head; node = next) {
+        struct hop_passage *passage = list_entry(node, struct hop_passage, resting);
+        next = node->next;
+        if (passage->rested_us + PASSAGE_CROWDED_S * UINT64_C(1000000) > now_us)
+            return;
+        if (passage->destination == freed ||
+            !destinations_crowded(passages->options.destinations, passage->destination))
+            continue;
+        freed = passage->destination;
+        give_up(passage);
+    }
+}
+
 void passages_turn(struct passages *passages, uint64_t now_us)
 {
     struct hop_question *question;
@@ -554,6 +576,8 @@ void passages_turn(struct passages *passages, uint64_t now_us)
         give_up(question->passage);
     while ((passage = longest_resting(passages)) != NULL && rests_until_us(passage) <= now_us)
         give_up(passage);
+    if (passages->look_us <= now_us)
+        look(passages, now_us);
 }
 
 uint64_t passages_next_us(const struct passages *passages)
@@ -561,7 +585,12 @@ uint64_t passages_next_us(const struct passages *passages)
     const struct hop_passage *passage = longest_resting(passages);
     uint64_t next_us = patience_next_us(&passages->patience);
     uint64_t idle_us = passage == NULL ? UINT64_MAX : rests_until_us(passage);
-    return idle_us < next_us ? idle_us : next_us;
+    next_us = idle_us < next_us ? idle_us : next_us;
+    if (passage == NULL)
+        return next_us;
+    uint64_t rested_us = passage->rested_us + PASSAGE_CROWDED_S * UINT64_C(1000000);
+    uint64_t look_us = rested_us > passages->look_us ? rested_us : passages->look_us;
+    return look_us < next_us ? look_us : next_us;
 }
 
 void passages_stop(struct passages *passages)

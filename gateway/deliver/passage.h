@@ -11,8 +11,9 @@
 #include "gateway/policy/hop.h"
 
 enum {
-    PASSAGE_IDLE_S = 60, /* a passage whose client asks nothing for so long gives its connection
-                            back; the next question is UNREACHABLE */
+    PASSAGE_IDLE_S = 60,   /* a passage whose client asks nothing for so long gives its connection
+                              back; the next question is UNREACHABLE */
+    PASSAGE_CROWDED_S = 5, /* the same, when others wait for a connection */
 };
 
 struct passages;

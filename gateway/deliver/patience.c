@@ -94,6 +94,12 @@ void patience_judge(struct hop_question *question, const struct verdict *verdict
     snprintf(question->text, sizeof(question->text), "%s", verdict->text);
 }
 
+bool patience_concerns_mailbox(const struct verdict *verdict)
+{
+    unsigned code = verdict->code;
+    return patience_answer(verdict) != HOP_REFUSED || (code >= 550 && code <= 554) || code == 556;
+}
+
 void patience_give_up(struct hop_question *question)
 {
     patience_remove(question);

@@ -34,6 +34,11 @@ uint64_t patience_next_us(const struct patience *patience);
 enum hop_answer patience_answer(const struct verdict *verdict);
 void patience_judge(struct hop_question *question, const struct verdict *verdict);
 
+/* patience_concerns_mailbox tells of a reply to RCPT whether it is about the mailbox. Of 5xx these
+ * are 550 to 554 (RFC 5321 4.2.2) and 556 (RFC 7504); others (503, 530, ...) are between us and the
+ * next hop. */
+bool patience_concerns_mailbox(const struct verdict *verdict);
+
 /* patience_give_up answers and returns a question: HOP_UNREACHABLE, and no passage any more. */
 void patience_give_up(struct hop_question *question);
 

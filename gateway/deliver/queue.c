@@ -41,7 +41,9 @@ struct queue {
     uint64_t random;
     uint64_t now_us; /* the latest that was told */
     size_t count, held;
-    struct line ready;
+    struct line fresh; /* arrived, and never taken since */
+    struct line ready; /* due again */
+    bool fresh_had;    /* the last one that was taken was fresh */
     struct wait *heap; /* children of i: 4i + 1 to 4i + 4 */
     size_t heap_count, heap_capacity;
     struct store messages, consignments;
@@ -137,7 +139,8 @@ struct queue_message *queue_add(struct queue *queue, const struct spool_message 
         consignment_wait(queue, consignment, due_us);
     } else {
         consignment->due_us = due_us;
-        join(&queue->ready, consignment, CONSIGNMENT_READY);
+        consignment->fresh = true;
+        join(&queue->fresh, consignment, CONSIGNMENT_READY);
     }
     return added;
 }
@@ -149,11 +152,13 @@ struct consignment *queue_take(struct queue *queue, uint64_t now_us)
 
     if (now_us > queue->now_us)
         queue->now_us = now_us;
-    if (consignment == NULL && !late)
-        return NULL;
     if (late && (consignment == NULL || queue->heap[0].due_us < consignment->due_us))
         consignment = queue->heap[0].consignment;
-    consignment_grab(queue, consignment);
+    queue->fresh_had = queue->fresh.first != NULL && (consignment == NULL || !queue->fresh_had);
+    if (queue->fresh_had)
+        consignment = queue->fresh.first;
+    if (consignment != NULL)
+        consignment_grab(queue, consignment);
     return consignment;
 }
 
@@ -167,6 +172,7 @@ void consignment_wait(struct queue *queue, struct consignment *taken, uint64_t d
 {
     CHECK(taken->state == CONSIGNMENT_TAKEN);
     taken->state = CONSIGNMENT_WAITING;
+    taken->fresh = false;
     taken->due_us = due_us;
     heap_push(queue, (struct wait){due_us, taken});
 }
@@ -175,12 +181,14 @@ void consignment_hold(struct queue *queue, struct consignment *taken)
 {
     CHECK(taken->state == CONSIGNMENT_TAKEN);
     taken->state = CONSIGNMENT_HELD;
+    taken->fresh = false;
     queue->held++;
 }
 
 void consignment_ready(struct queue *queue, struct consignment *taken)
 {
     CHECK(taken->state == CONSIGNMENT_TAKEN);
+    taken->fresh = false;
     taken->due_us = queue->now_us;
     join(&queue->ready, taken, CONSIGNMENT_READY);
 }
@@ -214,7 +222,9 @@ bool consignment_drop(struct queue *queue, struct consignment *taken)
 void consignment_grab(struct queue *queue, struct consignment *consignment)
 {
     switch ((enum consignment_state)consignment->state) {
-    case CONSIGNMENT_READY: part(&queue->ready, consignment); break;
+    case CONSIGNMENT_READY:
+        part(consignment->fresh ? &queue->fresh : &queue->ready, consignment);
+        break;
     case CONSIGNMENT_WAITING: heap_remove(queue, consignment->heap_place); break;
     case CONSIGNMENT_HELD: queue->held--; break;
     default: CHECK(false);
@@ -341,7 +351,7 @@ void queue_flush(struct queue *queue, uint64_t now_us, bool held)
 
 uint64_t queue_next_us(const struct queue *queue)
 {
-    if (queue->ready.first != NULL)
+    if (queue->fresh.first != NULL || queue->ready.first != NULL)
         return 0;
     return queue->heap_count > 0 ? queue->heap[0].due_us : UINT64_MAX;
 }

@@ -18,7 +18,7 @@ struct queue_message;
 
 enum consignment_state {
     CONSIGNMENT_FREE = 0,
-    CONSIGNMENT_READY = 1,   /* due since it came, in order of arrival */
+    CONSIGNMENT_READY = 1,   /* due now: in order of arrival, or in that of becoming due again */
     CONSIGNMENT_WAITING = 2, /* due at a time */
     CONSIGNMENT_TAKEN = 3,   /* the caller works on it */
     CONSIGNMENT_LINED = 4,   /* stands in the line of its destination */
@@ -43,6 +43,7 @@ struct consignment {
     uint16_t reason;                     /* why the last one did (deliver/reasons.h); 0: none yet */
     uint8_t state;                       /* enum consignment_state */
     bool resort; /* routes have changed: to be sorted again when it comes back */
+    bool fresh;  /* arrived, and was never put back since */
 };
 
 /* Owned by the queue; valid until its last consignment is dropped. */
@@ -87,8 +88,10 @@ bool queue_reserve_consignments(struct queue *queue, size_t count)
 struct queue_message *queue_add(struct queue *queue, const struct spool_message *message,
                                 uint64_t now_us, uint64_t due_us);
 
-/* queue_take hands out the consignment that has been due the longest (READY or WAITING), or NULL.
- * It is the caller's (TAKEN) until one of the functions below that take a TAKEN one. */
+/* queue_take hands out what is due, or NULL: by turns the oldest of what has just arrived
+ * (queue_add), and what has been due again the longest (READY by consignment_ready, or WAITING); so
+ * new mail never stands behind a backlog that is sorted anew, nor the backlog behind new mail. It
+ * is the caller's (TAKEN) until one of the functions below that take a TAKEN one. */
 struct consignment *queue_take(struct queue *queue, uint64_t now_us);
 
 /* queue_split adds a TAKEN sibling, into reserved room. */

@@ -5,8 +5,10 @@
 
 #include <arpa/inet.h>
 #include <assert.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "gateway/deliver/folder.h"
 
@@ -29,6 +31,8 @@ struct block {
 };
 
 struct routes {
+    struct routes *self;
+    _Atomic uint32_t claims;
     struct route *list;
     uint32_t count, capacity;
     uint32_t *slots; /* index + 1 into `list`, 0: free; at most half full */
@@ -57,12 +61,17 @@ static bool build(struct routes *routes, const char *const *targets, uint32_t ta
 
 struct routes *routes_new(void)
 {
-    return calloc(1, sizeof(struct routes));
+    struct routes *routes = calloc(1, sizeof *routes);
+    if (routes == NULL)
+        return NULL;
+    routes->self = routes;
+    atomic_init(&routes->claims, 1);
+    return routes;
 }
 
 void routes_free(struct routes *routes)
 {
-    if (routes == NULL)
+    if (routes == NULL || atomic_fetch_sub(&routes->claims, 1) > 1)
         return;
     while (routes->blocks != NULL) {
         struct block *block = routes->blocks;
@@ -72,6 +81,12 @@ void routes_free(struct routes *routes)
     free(routes->slots);
     free(routes->list);
     free(routes);
+}
+
+struct routes *routes_hold(const struct routes *routes)
+{
+    atomic_fetch_add(&routes->self->claims, 1);
+    return routes->self;
 }
 
 /* Keeps what is wrong with a target; always false. */
@@ -122,6 +137,29 @@ bool routes_add_foreign(struct routes *routes, const char *const *targets, uint3
         return false;
     routes->foreign = route;
     *error = NULL;
+    return true;
+}
+
+static bool same_route(const struct route *a, const struct route *b)
+{
+    const struct route_options *left = &a->options, *right = &b->options;
+    return bytes_equal(a->domain, b->domain) &&
+           (a->text == b->text || strcmp(a->text, b->text) == 0) && left->tls == right->tls &&
+           left->tls_verify == right->tls_verify && left->through == right->through &&
+           left->callahead == right->callahead && left->connections == right->connections &&
+           left->rate == right->rate;
+}
+
+bool routes_same(const struct routes *a, const struct routes *b)
+{
+    const struct route *left = &a->foreign, *right = &b->foreign;
+
+    if (a->count != b->count || (left->text == NULL) != (right->text == NULL) ||
+        (left->text != NULL && !same_route(left, right)))
+        return false;
+    for (uint32_t i = 0; i < a->count; i++)
+        if (!same_route(&a->list[i], &b->list[i]))
+            return false;
     return true;
 }
 

@@ -62,6 +62,10 @@ struct routes;
 struct routes *routes_new(void);
 void routes_free(struct routes *routes);
 
+/* routes_hold returns one more claim to a table, which goes when as many were freed; for who may
+ * need it longer than a reload lets it live. Any thread, as routes_free. */
+struct routes *routes_hold(const struct routes *routes);
+
 /* routes_add maps a domain (any case) to targets, at least one: "maildir:TEMPLATE", "discard:",
  * "mx:", "smtp:HOST[:PORT] [weight=N]", "lmtp:..."; several only of smtp: or of lmtp:. The first
  * domain added also serves <postmaster> without a domain (RFC 5321 4.5.1). `options` is copied.
@@ -83,6 +87,9 @@ const struct route *routes_find(const struct routes *routes, struct bytes mailbo
 
 /* route_mailbox_domain returns what follows the last "@" of a mailbox; empty: no domain. */
 struct bytes route_mailbox_domain(struct bytes mailbox);
+
+/* routes_same tells whether two tables say the same of every domain, in the same order. */
+bool routes_same(const struct routes *a, const struct routes *b);
 
 /* route_same_destination tells whether mail for recipients in these domains goes the same way
  * (NULL: no route). All Maildirs are one way, and so are all discards. */

@@ -26,10 +26,15 @@ struct part {
     uint32_t recipient;
 };
 
+/* Each goes through the spool in an order of its own. */
+struct source {
+    struct spool_reader reader;
+    struct spool_ahead ahead;
+};
+
 struct sorter {
     struct sorter_options options;
-    struct spool_reader reader;
-    struct spool_ahead ahead; /* of a backlog on disk */
+    struct source sources[2]; /* [1]: of what has just arrived; [0]: of a backlog on disk */
     struct part *parts;
     uint32_t part_max;
 };
@@ -44,7 +49,8 @@ struct sorter *sorter_new(const struct sorter_options *options)
     if (sorter == NULL)
         return NULL;
     sorter->options = *options;
-    spool_read_ahead(&sorter->reader, &sorter->ahead);
+    for (int i = 0; i < 2; i++)
+        spool_read_ahead(&sorter->sources[i].reader, &sorter->sources[i].ahead);
     return sorter;
 }
 
@@ -52,8 +58,10 @@ void sorter_free(struct sorter *sorter)
 {
     if (sorter == NULL)
         return;
-    spool_read_close(&sorter->reader);
-    spool_ahead_free(&sorter->ahead);
+    for (int i = 0; i < 2; i++) {
+        spool_read_close(&sorter->sources[i].reader);
+        spool_ahead_free(&sorter->sources[i].ahead);
+    }
     free(sorter->parts);
     free(sorter);
 }
@@ -123,12 +131,13 @@ static uint32_t destination_of(struct sorter *sorter, const struct route *route,
 static int find_parts(struct sorter *sorter, const struct consignment *consignment, uint32_t *count)
 {
     const struct queue_message *message = consignment->message;
+    struct spool_reader *reader = &sorter->sources[consignment->fresh].reader;
     struct envelope envelope;
     struct consign_walk walk;
     uint32_t total = message->spool.recipient_count;
 
     *count = 0;
-    int error = spool_read(sorter->options.spool, &message->spool, &sorter->reader, &envelope);
+    int error = spool_read(sorter->options.spool, &message->spool, reader, &envelope);
     if (error == 0 && envelope.recipient_count != total)
         error = -EBADMSG;
     if (error != 0)
@@ -140,8 +149,8 @@ static int find_parts(struct sorter *sorter, const struct consignment *consignme
         sorter->parts = parts;
         sorter->part_max = total;
     }
-    consign_walk_begin(&walk, sorter->options.rules->routes, spool_read_form(&sorter->reader),
-                       total, queue_finished_map(message), 0, 0);
+    consign_walk_begin(&walk, sorter->options.rules->routes, spool_read_form(reader), total,
+                       queue_finished_map(message), 0, 0);
     while (consign_walk_next(&walk)) {
         uint32_t destination = destination_of(sorter, walk.route, walk.recipient.forward_path);
         if (destination == 0)
@@ -239,17 +248,18 @@ static void sort(struct sorter *sorter, struct consignment *consignment)
 static void line_again(struct sorter *sorter, struct consignment *consignment)
 {
     const struct spool_message *message = &consignment->message->spool;
+    struct spool_reader *reader = &sorter->sources[consignment->fresh].reader;
     struct envelope envelope;
     struct consign_walk walk;
 
-    int error = spool_read(sorter->options.spool, message, &sorter->reader, &envelope);
+    int error = spool_read(sorter->options.spool, message, reader, &envelope);
     if (error == 0 && envelope.recipient_count != message->recipient_count)
         error = -EBADMSG;
     if (error != 0) {
         outcome_unreadable(sorter->options.outcome, consignment, error);
         return;
     }
-    consign_walk_begin(&walk, sorter->options.rules->routes, spool_read_form(&sorter->reader),
+    consign_walk_begin(&walk, sorter->options.rules->routes, spool_read_form(reader),
                        envelope.recipient_count, queue_finished_map(consignment->message),
                        consignment->first, consignment->recipient_count);
     uint32_t destination = QUEUE_UNSORTED;
@@ -311,6 +321,18 @@ static bool merge(struct sorter *sorter, struct queue_message *message)
     return true;
 }
 
+/* What is held for want of a route is due: there may be one now. */
+static void free_homeless(struct sorter *sorter, struct consignment *consignment)
+{
+    const struct sorter_options *options = &sorter->options;
+
+    if (consignment->state != CONSIGNMENT_HELD ||
+        outcome_held_by_operator(options->outcome, consignment))
+        return;
+    consignment_grab(options->queue, consignment);
+    consignment_ready(options->queue, consignment);
+}
+
 /* What one message has after a reload. */
 static void reload_message(struct sorter *sorter, struct queue_message *message)
 {
@@ -319,15 +341,25 @@ static void reload_message(struct sorter *sorter, struct queue_message *message)
 
     for (struct consignment *one = first; one != NULL; one = one->sibling) {
         one->resort = true;
-        if (one->state != CONSIGNMENT_HELD || outcome_held_by_operator(options->outcome, one))
-            continue;
-        consignment_grab(options->queue, one);
-        consignment_ready(options->queue, one);
+        free_homeless(sorter, one);
     }
     if (first->sibling == NULL && first->state != CONSIGNMENT_TAKEN)
         outcome_unsort(options->outcome, first);
     else if (first->sibling != NULL)
         (void)merge(sorter, message);
+}
+
+void sorter_again(struct sorter *sorter)
+{
+    const struct sorter_options *options = &sorter->options;
+
+    queue_flush(options->queue, options->worker->now_us, false);
+    for (size_t i = 0; i < queue_slots(options->queue); i++) {
+        const struct queue_message *message = queue_at(options->queue, i);
+        struct consignment *one = message == NULL ? NULL : message->consignments;
+        for (; one != NULL; one = one->sibling)
+            free_homeless(sorter, one);
+    }
 }
 
 void sorter_reload(struct sorter *sorter)

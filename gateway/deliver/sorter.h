@@ -31,6 +31,10 @@ void sorter_free(struct sorter *sorter);
 /* sorter_run takes what is due from the queue, a bounded part, and returns how many it took. */
 uint32_t sorter_run(struct sorter *sorter, bool discard_only);
 
+/* sorter_again: the routes are as they were: what waits, and what is held for want of a route, is
+ * due at once, to be tried; what stands in a line stays there. */
+void sorter_again(struct sorter *sorter);
+
 /* sorter_reload: the routes are others now. Everything that stands in a line or waits, and what is
  * held for want of a route, is due at once, to be sorted again; what is under way ends as it began
  * and is sorted again if it comes back. A message of which the operator holds a part is held whole.

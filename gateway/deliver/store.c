@@ -32,15 +32,16 @@ struct entry {
 struct batch {
     struct helper_job job; /* first */
     struct store *store;
-    bool out; /* a helper has it */
-    const struct routes *routes;
+    bool out;              /* a helper has it */
+    struct routes *routes; /* a claim to those its consignments were sorted by; NULL: at rest */
     struct maildir *maildir;
     struct spool_reader reader;
     struct folder folder;
     uint64_t octets;
     uint32_t entry_count, recipient_count;
     struct entry entries[ENTRIES];
-    struct store_result *results; /* recipient_count at least */
+    struct store_result *results; /* recipient_count at least, as of these: */
+    uint32_t *recipients;
     uint8_t (*mailboxes)[MAILBOX_MAX];
     uint32_t result_count, result_max;
     uint32_t file_count; /* in the present batch of files, and which result each is */
@@ -93,6 +94,7 @@ static void batch_free(struct batch *batch)
     spool_read_close(&batch->reader);
     maildir_free(batch->maildir);
     free(batch->results);
+    free(batch->recipients);
     free(batch->mailboxes);
     free(batch);
 }
@@ -184,7 +186,9 @@ bool store_add(struct store *store, struct consignment *consignment, const struc
                                                           .done = done};
     batch->recipient_count += count;
     batch->octets += message->spool.text_len * count;
-    batch->routes = routes;
+    if (batch->routes == NULL)
+        batch->routes = routes_hold(routes);
+    CHECK(batch->routes == routes);
     store->filling = batch;
     return true;
 }
@@ -212,14 +216,19 @@ static void report(struct helper_job *job)
         struct store_report out = {.consignment = entry->consignment,
                                    .error = entry->error,
                                    .arrival_us = entry->arrival_us,
+                                   .recipients = batch->recipients + entry->result_first,
                                    .results = batch->results + entry->result_first,
                                    .count = entry->result_count};
         store->options.stored(store->options.user, &out);
     }
+    routes_free(batch->routes);
+    batch->routes = NULL;
     if (batch->result_max > RESULTS_KEPT) {
         free(batch->results);
+        free(batch->recipients);
         free(batch->mailboxes);
         batch->results = NULL;
+        batch->recipients = NULL;
         batch->mailboxes = NULL;
         batch->result_max = 0;
     }
@@ -238,6 +247,10 @@ static bool grow(struct batch *batch, uint32_t wanted)
     if (results == NULL)
         return false;
     batch->results = results;
+    uint32_t *recipients = realloc(batch->recipients, most * sizeof *recipients);
+    if (recipients == NULL)
+        return false;
+    batch->recipients = recipients;
     void *mailboxes = realloc(batch->mailboxes, most * sizeof *batch->mailboxes);
     if (mailboxes == NULL)
         return false;
@@ -314,8 +327,8 @@ static bool add_file(struct batch *batch, struct entry *entry, const struct cons
     size_t len = mailbox.len < MAILBOX_MAX ? mailbox.len : MAILBOX_MAX;
     memcpy(batch->mailboxes[index], mailbox.data, len);
     struct store_result *result = &batch->results[index];
-    *result = (struct store_result){.recipient = walk->index,
-                                    .notify = walk->recipient.notify,
+    batch->recipients[index] = walk->index;
+    *result = (struct store_result){.notify = walk->recipient.notify,
                                     .mailbox = bytes_make(batch->mailboxes[index], len)};
     entry->result_count++;
     result->error = folder_make(&batch->folder, walk->route->maildir,

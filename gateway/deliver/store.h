@@ -11,7 +11,6 @@
 
 /* What became of a recipient. */
 struct store_result {
-    uint32_t recipient;
     uint8_t notify;       /* bits of NOTIFY=, 0: none given */
     struct bytes mailbox; /* cut, for the log */
     int error;            /* 0: delivered and durable; else -errno */
@@ -22,9 +21,10 @@ struct store_result {
 struct store_report {
     struct consignment *consignment;
     int error; /* not 0: its envelope could not be read, and there are no results; -errno */
-    uint64_t arrival_us; /* wall, of the message */
+    uint64_t arrival_us;        /* wall, of the message */
+    const uint32_t *recipients; /* indexes in the envelope, ascending */
     const struct store_result *results;
-    uint32_t count;
+    uint32_t count; /* of both */
 };
 
 struct store_options {
@@ -44,9 +44,11 @@ struct store *store_new(const struct store_options *options) __attribute__((warn
 void store_free(struct store *store);
 
 /* store_room tells whether a consignment would be taken now. store_add takes one (TAKEN, and
- * sorted: its open recipients go to Maildirs; deliver/consign.h has the walk). `routes` must stay
- * until the store is at rest. Results come in a later turn. False: no memory, and it is the
- * caller's still. store_flush starts what was added: at the end of a turn. */
+ * sorted: its open recipients go to Maildirs; deliver/consign.h has the walk). The store keeps a
+ * claim to `routes` until it has reported. Results come in a later turn. False: no memory, and it
+ * is the caller's still. store_flush starts what was added: at the end of a turn, and before
+ * others `routes`. store_at_rest: nothing is under way. A write that hangs in the kernel can't be
+ * broken off: who can't wait leaves the store, its helpers, spool and worker alone for ever. */
 bool store_room(const struct store *store);
 bool store_add(struct store *store, struct consignment *consignment, const struct routes *routes)
     __attribute__((warn_unused_result));

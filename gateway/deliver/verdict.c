@@ -5,15 +5,15 @@
 #include <stdio.h>
 #include <string.h>
 
-static void keep_text(struct verdict *verdict, const char *text, size_t len)
+static void keep(char *out, size_t size, const char *text, size_t len)
 {
-    if (len >= VERDICT_TEXT_MAX) {
-        len = VERDICT_TEXT_MAX - 1;
+    if (len >= size) {
+        len = size - 1;
         while (len > 0 && ((uint8_t)text[len] & 0xc0) == 0x80)
             len--;
     }
-    memcpy(verdict->text, text, len);
-    verdict->text[len] = '\0';
+    memcpy(out, text, len);
+    out[len] = '\0';
 }
 
 void verdict_own(struct verdict *verdict, enum verdict_kind kind, uint16_t code,
@@ -27,7 +27,7 @@ void verdict_own(struct verdict *verdict, enum verdict_kind kind, uint16_t code,
     verdict->kind = (uint8_t)kind;
     verdict->code = code;
     verdict->status = status;
-    keep_text(verdict, text, strlen(text));
+    keep(verdict->text, sizeof(verdict->text), text, strlen(text));
 }
 
 void verdict_reply(struct verdict *verdict, const struct reply_read *reply)
@@ -42,5 +42,20 @@ void verdict_reply(struct verdict *verdict, const struct reply_read *reply)
     verdict->status = reply->status;
     if (verdict->status.class == 0)
         verdict->status = (struct reply_status){class == 3 ? 4 : (uint8_t) class, 0, 0};
-    keep_text(verdict, reply->text, reply->text_len);
+    keep(verdict->text, sizeof(verdict->text), reply->text, reply->text_len);
+}
+
+const char *verdict_say(const struct verdict *verdict, char *out, size_t size)
+{
+    struct reply_status status = verdict->status;
+    char text[VERDICT_TEXT_MAX + 32];
+    int len = 0;
+    if (verdict->code != 0)
+        len = snprintf(text, sizeof(text), "%u ", verdict->code);
+    if (verdict->code != 0 && (status.subject != 0 || status.detail != 0))
+        len += snprintf(text + len, sizeof(text) - (size_t)len, "%u.%u.%u ", status.class,
+                        status.subject, status.detail);
+    snprintf(text + len, sizeof(text) - (size_t)len, "%s", verdict->text);
+    keep(out, size, text, strlen(text));
+    return out;
 }

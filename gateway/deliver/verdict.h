@@ -14,4 +14,9 @@ void verdict_own(struct verdict *verdict, enum verdict_kind kind, uint16_t code,
  * enhanced status it has that of the code's class, X.0.0 (RFC 3463 3.1). */
 void verdict_reply(struct verdict *verdict, const struct reply_read *reply);
 
+/* verdict_say writes what people are told: a server's "451 4.7.1 come back later" (the status only
+ * when it says more than the code's class), or our own text alone. Cut to fit `size`, with its NUL,
+ * not in the midst of a character. Returns `out`. */
+const char *verdict_say(const struct verdict *verdict, char *out, size_t size);
+
 #endif

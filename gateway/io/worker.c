@@ -184,8 +184,9 @@ static bool finished(const struct worker *worker)
 {
     /* Closes and cancels count, too: what is only queued would never reach the kernel. And a helper
      * gives a job back even when its stream is gone. */
-    return worker->stopping && list_empty(&worker->streams) && worker->expected == 0 &&
-           uring_in_kernel(worker->ring) == 0 && atomic_load(&worker->posts) == NULL;
+    return worker->stopping && list_empty(&worker->streams) &&
+           (worker->expected == 0 || worker->leaving) && uring_in_kernel(worker->ring) == 0 &&
+           atomic_load(&worker->posts) == NULL;
 }
 
 static void hear_notes(struct worker *worker)
@@ -353,6 +354,12 @@ void worker_stop(struct worker *worker)
 {
     worker_stop_accepting(worker);
     worker->stopping = true;
+}
+
+void worker_leave(struct worker *worker)
+{
+    worker_stop(worker);
+    worker->leaving = true;
 }
 
 void *worker_connect(struct worker *worker, int descriptor, const struct sockaddr *address,

@@ -82,6 +82,7 @@ struct worker {
     uint64_t now_wall_us;
     bool accepting;
     bool stopping;
+    bool leaving;
     uint32_t accepts_armed;             /* bit per listener */
     struct timer starved_timer;         /* streams wait for buffers */
     uint64_t deaf_us;                   /* when peers that do not read are looked for next */
@@ -114,6 +115,11 @@ int worker_run(struct worker *worker);
  * worker_run when the last stream is gone. Worker's thread only. */
 void worker_stop_accepting(struct worker *worker);
 void worker_stop(struct worker *worker);
+
+/* worker_leave is worker_stop, but what worker_expect announced is not waited for: its sender
+ * hangs. If some has not come when worker_run returns, the worker's memory must stay as it is for
+ * ever. */
+void worker_leave(struct worker *worker);
 
 /* worker_connect makes a stream that connects `descriptor` (a stream socket: TCP, bound perhaps, or
  * AF_UNIX) to

@@ -53,7 +53,7 @@ int directory_add_domain(struct directory *directory, struct bytes name)
 bool directory_add_recipient(struct directory *directory, int domain, struct bytes pattern)
 {
     struct table_key key;
-    uint8_t flags = DIRECTORY_USER;
+    uint8_t flags;
     CHECK(domain >= 0 && (uint32_t)domain < directory->domain_count);
     directory->domains[domain].has_users = true;
     if (bytes_equal(pattern, BYTES("*"))) {
@@ -152,6 +152,21 @@ static bool match_tagged(const struct directory *directory, struct table_key *ke
     return false;
 }
 
+/* The very name goes before "user+*" without a tag, and an alias before a recipient. */
+static bool match_named(const struct table_entry *entry, struct directory_match *match)
+{
+    bool named = (entry->flags & (DIRECTORY_ALIAS | DIRECTORY_USER)) != 0;
+    uint8_t aliased = named ? DIRECTORY_ALIAS : DIRECTORY_ALIAS_TAGGED;
+    if (entry->flags & aliased) {
+        match->found = DIRECTORY_ALIASED;
+        match->aliases = entry->value;
+        match->kind = named ? 0 : DIRECTORY_LINK_TAGGED;
+    } else if (entry->flags & (DIRECTORY_USER | DIRECTORY_TAGGED)) {
+        match->found = DIRECTORY_MAILBOX;
+    }
+    return match->found != DIRECTORY_NOBODY;
+}
+
 struct directory_match directory_match_local(const struct directory *directory, uint32_t domain,
                                              struct bytes local)
 {
@@ -162,16 +177,8 @@ struct directory_match directory_match_local(const struct directory *directory, 
         return match;
     match.node = table_find(&directory->table, &key);
     const struct table_entry *entry = table_at(&directory->table, match.node);
-    if (entry != NULL && (entry->flags & (DIRECTORY_ALIAS | DIRECTORY_ALIAS_TAGGED)) != 0) {
-        match.found = DIRECTORY_ALIASED;
-        match.aliases = entry->value;
-        match.kind = entry->flags & DIRECTORY_ALIAS ? 0 : DIRECTORY_LINK_TAGGED;
+    if (entry != NULL && match_named(entry, &match))
         return match;
-    }
-    if (entry != NULL && (entry->flags & DIRECTORY_USER) != 0) {
-        match.found = DIRECTORY_MAILBOX;
-        return match;
-    }
     if (match_tagged(directory, &key, &match))
         return match;
     if (host->aliases != 0) {
@@ -192,15 +199,17 @@ struct directory_match directory_match_local(const struct directory *directory, 
 
 /* --- building --- */
 
-/* Sets *key but for its scope. `flags` gets DIRECTORY_TAGGED when the pattern says so. */
+/* Sets *key but for its scope, and *flags. A star that means nothing is refused, for it was meant
+ * to mean something. */
 static bool parse_pattern(struct bytes pattern, struct table_key *key, uint8_t *flags)
 {
     static const struct bytes domain = {(const uint8_t *)"@x", 2};
     uint8_t mailbox[ADDRESS_LOCAL_LEN_MAX + 2];
     uint8_t local[ADDRESS_LOCAL_LEN_MAX];
     struct address address;
+    *flags = DIRECTORY_USER;
     if (pattern.len >= 2 && bytes_equal(bytes_skip(pattern, pattern.len - 2), BYTES("+*"))) {
-        *flags |= DIRECTORY_TAGGED;
+        *flags = DIRECTORY_TAGGED;
         pattern.len -= 2;
     }
     if (pattern.len > ADDRESS_LOCAL_LEN_MAX)
@@ -209,7 +218,7 @@ static bool parse_pattern(struct bytes pattern, struct table_key *key, uint8_t *
     memcpy(mailbox + pattern.len, domain.data, domain.len);
     if (address_mailbox(bytes_make(mailbox, pattern.len + domain.len), true, &address) !=
             ADDRESS_OK ||
-        address.local.len != pattern.len)
+        address.local.len != pattern.len || directory_has_star(&address, address.local.len))
         return false;
     size_t len = address_local_unquoted(&address, local);
     return table_key_set(key, 0, bytes_make(local, len));

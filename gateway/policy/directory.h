@@ -18,12 +18,15 @@ enum directory_verdict {
     DIRECTORY_TOO_MANY = 4, /* its aliases lead to more recipients than there may be: 550 5.2.4 */
     DIRECTORY_BAD_SRS = 5,  /* an SRS address of ours that is forged or too old: 550 5.7.1 */
     DIRECTORY_BAD_ADDRESS = 6, /* no mailbox of ours is so long: 501 5.1.3 */
+    DIRECTORY_LATER = 7,       /* an SRS address, and too many were forged of late: 451 4.7.1 */
+    DIRECTORY_ROUTED = 8,      /* "u%x" or "x!u", which a "*" would carry to others: 550 5.7.1 */
 };
 
 /* What a domain's section says for RCPT. */
 enum directory_flags {
     DIRECTORY_THROUGH = 1 << 0,   /* mode = through */
     DIRECTORY_CALLAHEAD = 1 << 1, /* verify = callahead */
+    DIRECTORY_NO_TARGET = 1 << 2, /* no deliver: no mail can stay here */
 };
 
 enum { DIRECTORY_DEPTH_MAX = 16 /* aliases that lead to aliases */ };
@@ -93,6 +96,10 @@ bool directory_add_alias(struct directory *directory, struct bytes from, struct 
  * writes "a@x -> b@y". Both in time proportional to the number of aliases. `size` >= 16. */
 bool directory_alias_loop(const struct directory *directory, char *out, size_t size);
 bool directory_alias_missing(const struct directory *directory, char *out, size_t size);
+
+/* directory_alias_copy looks for an alias that keeps a copy in a domain with DIRECTORY_NO_TARGET,
+ * and writes "a@x -> a@x". */
+bool directory_alias_copy(const struct directory *directory, char *out, size_t size);
 
 /* directory_expansion_init makes room for `target_max` targets. False: no memory. */
 bool directory_expansion_init(struct directory_expansion *expansion, uint32_t target_max)

@@ -88,6 +88,13 @@ static bool is_star(const struct address *address)
     return !address->quoted && bytes_equal(address->local, BYTES("*"));
 }
 
+/* Any other star was meant to mean something. */
+static bool has_stray_star(const struct address *address)
+{
+    size_t len = address->local.len - (ends_tagged(address) ? 2 : 0);
+    return !is_star(address) && directory_has_star(address, len);
+}
+
 /* find_user returns the entry of a user, made if it must be; NULL: no memory. */
 static struct table_entry *find_user(struct directory *directory, uint32_t domain,
                                      const struct address *from)
@@ -121,6 +128,9 @@ bool directory_add_alias(struct directory *directory, struct bytes from, struct 
     uint8_t kind = is_star(&target)       ? DIRECTORY_LINK_SAME
                    : ends_tagged(&target) ? DIRECTORY_LINK_TAG
                                           : DIRECTORY_LINK_MAILBOX;
+    *error = "a * stands alone, or behind a + at the end, or in quotes";
+    if (has_stray_star(&source) || has_stray_star(&target))
+        return false;
     *error = "+* on the right needs * or +* on the left";
     if (kind == DIRECTORY_LINK_TAG && !is_star(&source) && !ends_tagged(&source))
         return false;
@@ -158,7 +168,7 @@ size_t directory_link_write(const struct directory_link *link, struct bytes loca
 enum lead {
     LEAD_OUT = 0, /* to a mailbox, or somewhere that only a "*" knows */
     LEAD_NOBODY = 1,
-    LEAD_ON = 2, /* to another alias: *node */
+    LEAD_ON = 2, /* to an alias: *node */
 };
 
 static enum lead lead_of(const struct directory *directory, const struct directory_link *link,
@@ -175,7 +185,7 @@ static enum lead lead_of(const struct directory *directory, const struct directo
         return LEAD_OUT;
     struct directory_match match = directory_match_local(directory, domain, bytes_make(text, len));
     if (match.found == DIRECTORY_ALIASED)
-        *node = match.node;
+        *node = 2 * match.node + (match.kind != 0);
     return match.found == DIRECTORY_NOBODY    ? LEAD_NOBODY
            : match.found == DIRECTORY_ALIASED ? LEAD_ON
                                               : LEAD_OUT;
@@ -201,41 +211,75 @@ static uint32_t find_lead(const struct directory *directory, enum lead wanted)
     return 0;
 }
 
-/* A node is the slot of a user, or slot_count + the index of a domain for its "*". */
+/* A node is twice the slot of a user, or twice (slot_count + the index of a domain) for its "*";
+ * and one more for what "user+*" leads to, for that hangs on the same list. */
 static uint32_t node_count(const struct directory *directory)
 {
-    return directory->table.slot_count + directory->domain_count;
+    return 2 * (directory->table.slot_count + directory->domain_count);
 }
 
-/* list_of returns the aliases of a node; 0: it has none. */
+static int kind_of(uint32_t node)
+{
+    return (node & 1) != 0 ? DIRECTORY_LINK_TAGGED : 0;
+}
+
+/* domain_of_node returns the index of the domain of a node; domain_count: the slot is free, or a
+ * domain's. */
+static uint32_t domain_of_node(const struct directory *directory, uint32_t node)
+{
+    if (node / 2 >= directory->table.slot_count)
+        return node / 2 - directory->table.slot_count;
+    const struct table_entry *entry = table_at(&directory->table, node / 2);
+    return entry == NULL || entry->scope == DIRECTORY_DOMAINS ? directory->domain_count
+                                                              : entry->scope;
+}
+
+/* list_of returns the aliases of a node, among others of the same list; 0: there is none. */
 static uint32_t list_of(const struct directory *directory, uint32_t node)
 {
-    if (node >= directory->table.slot_count)
-        return directory->domains[node - directory->table.slot_count].aliases;
-    const struct table_entry *entry = table_at(&directory->table, node);
+    if (node / 2 >= directory->table.slot_count)
+        return directory->domains[node / 2 - directory->table.slot_count].aliases;
+    const struct table_entry *entry = table_at(&directory->table, node / 2);
     return entry == NULL || entry->scope == DIRECTORY_DOMAINS ? 0 : entry->value;
 }
 
-/* next_link walks a list from its first to its last; NULL: that was the last. *place is 0 before
- * the first, and then place + 1. */
-static const struct directory_link *next_link(const struct directory *directory, uint32_t list,
+/* next_link walks the links of a node from the first to the last; NULL: that was the last. *place
+ * is 0 before the first, and then place + 1. */
+static const struct directory_link *next_link(const struct directory *directory, uint32_t node,
                                               uint32_t *place)
 {
-    if (list == 0 || *place == list)
-        return NULL;
-    *place = directory_link_at(directory, (*place == 0 ? list : *place) - 1)->next + 1;
-    return directory_link_at(directory, *place - 1);
+    uint32_t list = list_of(directory, node);
+    while (list != 0 && *place != list) {
+        *place = directory_link_at(directory, (*place == 0 ? list : *place) - 1)->next + 1;
+        const struct directory_link *link = directory_link_at(directory, *place - 1);
+        if ((link->kind & DIRECTORY_LINK_TAGGED) == kind_of(node))
+            return link;
+    }
+    return NULL;
 }
 
 /* has_link: does the list of this node have the link at this place + 1? */
 static bool has_link(const struct directory *directory, uint32_t node, uint32_t wanted)
 {
-    uint32_t list = list_of(directory, node);
     uint32_t place = 0;
-    while (next_link(directory, list, &place) != NULL)
+    while (next_link(directory, node, &place) != NULL)
         if (place == wanted)
             return true;
     return false;
+}
+
+/* write_way writes "a@x -> b@y". */
+static void write_way(const struct directory *directory, uint32_t node,
+                      const struct directory_link *link, char *out, size_t size)
+{
+    const struct table_entry *user = table_at(&directory->table, node / 2);
+    const struct directory_domain *domain = &directory->domains[domain_of_node(directory, node)];
+    const struct table_entry *host =
+        (const struct table_entry *)(const void *)(directory->table.arena + domain->place);
+    snprintf(out, size, "%.*s%s@%.*s -> %.*s", user == NULL ? 1 : user->len,
+             user == NULL ? "*" : (const char *)user->text,
+             link->kind & DIRECTORY_LINK_TAGGED ? "+*" : "", host->len, (const char *)host->text,
+             link->len, (const char *)link->text);
 }
 
 bool directory_alias_missing(const struct directory *directory, char *out, size_t size)
@@ -246,17 +290,46 @@ bool directory_alias_missing(const struct directory *directory, char *out, size_
     uint32_t node = 0;
     while (!has_link(directory, node, wanted))
         CHECK(++node < node_count(directory));
-    const struct directory_link *link = directory_link_at(directory, wanted - 1);
-    const struct table_entry *user = table_at(&directory->table, node);
-    uint32_t domain = user == NULL ? node - directory->table.slot_count : user->scope;
-    const struct table_entry *host =
-        (const struct table_entry *)(const void *)(directory->table.arena +
-                                                   directory->domains[domain].place);
-    snprintf(out, size, "%.*s%s@%.*s -> %.*s", user == NULL ? 1 : user->len,
-             user == NULL ? "*" : (const char *)user->text,
-             link->kind & DIRECTORY_LINK_TAGGED ? "+*" : "", host->len, (const char *)host->text,
-             link->len, (const char *)link->text);
+    write_way(directory, node, directory_link_at(directory, wanted - 1), out, size);
     return true;
+}
+
+/* keeps_copy: does this link of a node lead to the node itself? */
+static bool keeps_copy(const struct directory *directory, uint32_t node,
+                       const struct directory_link *link)
+{
+    struct bytes to = bytes_make(link->text, link->len);
+    size_t at = bytes_find(to, '@');
+    uint32_t next;
+    uint32_t domain = domain_of_node(directory, node);
+    const struct table_entry *user = table_at(&directory->table, node / 2);
+    uint8_t kind = link->kind & (uint8_t)~DIRECTORY_LINK_TAGGED;
+    if (kind == DIRECTORY_LINK_MAILBOX)
+        return lead_of(directory, link, &next) == LEAD_ON && next == node;
+    if (directory_domain_of(directory, bytes_skip(to, at + 1)) != domain)
+        return false;
+    return kind == DIRECTORY_LINK_SAME ||
+           (user != NULL &&
+            bytes_equal_nocase(bytes_slice(to, 0, at - 2), bytes_make(user->text, user->len)));
+}
+
+bool directory_alias_copy(const struct directory *directory, char *out, size_t size)
+{
+    for (uint32_t node = 0; node < node_count(directory); node++) {
+        const struct directory_link *link;
+        uint32_t place = 0;
+        uint32_t domain = domain_of_node(directory, node);
+        if (domain == directory->domain_count ||
+            (directory->domains[domain].flags & DIRECTORY_NO_TARGET) == 0)
+            continue;
+        while ((link = next_link(directory, node, &place)) != NULL) {
+            if (!keeps_copy(directory, node, link))
+                continue;
+            write_way(directory, node, link, out, size);
+            return true;
+        }
+    }
+    return false;
 }
 
 /* The aliases as a graph against its direction: who leads to whom. */
@@ -308,11 +381,10 @@ static void set_end(struct graph *graph, uint32_t node)
 /* Leads to itself: keeps a copy, and that is an end. */
 static void add_node(struct graph *graph, const struct directory *directory, uint32_t node)
 {
-    uint32_t list = list_of(directory, node);
     uint32_t place = 0;
     uint32_t next = node;
     const struct directory_link *link;
-    while ((link = next_link(directory, list, &place)) != NULL) {
+    while ((link = next_link(directory, node, &place)) != NULL) {
         if (lead_of(directory, link, &next) != LEAD_ON || next == node) {
             set_end(graph, node);
             continue;
@@ -328,7 +400,7 @@ static void add_node(struct graph *graph, const struct directory *directory, uin
 static const struct directory_link *first_link(const struct directory *directory, uint32_t *node)
 {
     uint32_t place = 0;
-    const struct directory_link *link = next_link(directory, list_of(directory, *node), &place);
+    const struct directory_link *link = next_link(directory, *node, &place);
     CHECK(link != NULL && lead_of(directory, link, node) == LEAD_ON);
     return link;
 }
@@ -367,7 +439,8 @@ bool directory_alias_loop(const struct directory *directory, char *out, size_t s
              edge = graph.edge_next[edge - 1])
             set_end(&graph, graph.edge_from[edge - 1]);
     for (uint32_t node = 0; node < node_count(directory) && !found; node++) {
-        found = list_of(directory, node) != 0 && !graph.ends[node];
+        uint32_t place = 0;
+        found = !graph.ends[node] && next_link(directory, node, &place) != NULL;
         if (found)
             tell_loop(&graph, directory, node, out, size);
     }

@@ -33,6 +33,7 @@ struct walk {
     const struct directory *directory;
     struct directory_expansion *expansion;
     uint64_t now_s;
+    const struct directory_match *first; /* of the address itself; NULL: not looked up yet */
 };
 
 bool directory_expansion_init(struct directory_expansion *expansion, uint32_t target_max)
@@ -149,6 +150,18 @@ static uint32_t add_made(const struct walk *walk, const char *made, size_t len, 
 
 /* --- a step --- */
 
+/* is_routed: does a mailbox of others ask their server to send it on somewhere else ("u%x", "x!u",
+ * "u@x" in quotes)? A server that trusts us would, and we would have opened it to everybody. */
+static bool is_routed(const struct directory *directory, struct bytes mailbox)
+{
+    uint8_t text[ADDRESS_LOCAL_LEN_MAX];
+    struct bytes name;
+    struct bytes local = bytes_make(text, mailbox_split(mailbox, text, &name));
+    return directory_domain_of(directory, name) == directory->domain_count &&
+           (bytes_find(local, '%') < local.len || bytes_find(local, '!') < local.len ||
+            bytes_find(local, '@') < local.len);
+}
+
 /* follow_link adds what one link leads to. */
 static enum directory_verdict follow_link(const struct walk *walk, uint32_t index,
                                           const struct directory_link *link, struct bytes local,
@@ -164,6 +177,8 @@ static enum directory_verdict follow_link(const struct walk *walk, uint32_t inde
         size_t len = directory_link_write(link, local, tag, made);
         if (len == 0)
             return DIRECTORY_ACCEPT; /* too long a name: nobody */
+        if (is_routed(walk->directory, bytes_make(made, len)))
+            return DIRECTORY_ROUTED;
         next = add_made(walk, made, len, depth);
     }
     if (next == expansion->step_max)
@@ -215,6 +230,7 @@ static enum directory_verdict follow_srs(const struct walk *walk, uint32_t index
                    : DIRECTORY_ACCEPT;
     case SRS_FORGED:
     case SRS_EXPIRED: return index == 0 ? DIRECTORY_BAD_SRS : DIRECTORY_ACCEPT;
+    case SRS_LATER: return DIRECTORY_LATER;
     case SRS_TOO_LONG: return DIRECTORY_ACCEPT;
     case SRS_NOT_OURS: break;
     }
@@ -245,7 +261,9 @@ static enum directory_verdict take_step(const struct walk *walk, uint32_t index)
         step->state = domain.len == 0 ? STEP_TARGET : STEP_FORWARDED;
         return DIRECTORY_ACCEPT;
     }
-    struct directory_match match = directory_match_local(directory, step->domain, local);
+    struct directory_match match = index == 0 && walk->first != NULL
+                                       ? *walk->first
+                                       : directory_match_local(directory, step->domain, local);
     if (match.found == DIRECTORY_ALIASED)
         return follow_aliases(walk, index, local, &match);
     if (match.found == DIRECTORY_POSTMASTER) {
@@ -302,7 +320,7 @@ enum directory_verdict directory_expand(const struct directory *directory,
                                         const struct address *address, uint64_t now_s,
                                         struct directory_expansion *expansion)
 {
-    const struct walk walk = {directory, expansion, now_s};
+    struct walk walk = {directory, expansion, now_s, NULL};
     uint8_t text[ADDRESS_LOCAL_LEN_MAX];
     struct bytes local = bytes_make(text, address_local_unquoted(address, text));
     begin(expansion);
@@ -316,7 +334,9 @@ enum directory_verdict directory_expand(const struct directory *directory,
     if (domain >= directory->domain_count)
         return address->domain.len == 0 ? only(directory, domain, address->text, expansion)
                                         : DIRECTORY_RELAY_DENIED;
-    switch (directory_match_local(directory, domain, local).found) {
+    const struct directory_match match = directory_match_local(directory, domain, local);
+    walk.first = &match;
+    switch (match.found) {
     case DIRECTORY_NOBODY: return DIRECTORY_NO_SUCH_USER;
     case DIRECTORY_MAILBOX: return only(directory, domain, address->text, expansion);
     case DIRECTORY_POSTMASTER:

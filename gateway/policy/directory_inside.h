@@ -9,8 +9,8 @@ enum { DIRECTORY_DOMAINS = INT32_MAX /* the scope of their names; their value is
 
 /* Of a user, whose scope is the index of the domain, and whose value is the list of its aliases. */
 enum directory_user_flags {
-    DIRECTORY_USER = 1 << 0,   /* listed as a recipient */
-    DIRECTORY_TAGGED = 1 << 1, /* "user+*" was listed: any tag may follow */
+    DIRECTORY_USER = 1 << 0,   /* listed as a recipient by that very name */
+    DIRECTORY_TAGGED = 1 << 1, /* "user+*" was listed: any tag may follow, or none */
     DIRECTORY_ALIAS = 1 << 2,
     DIRECTORY_ALIAS_TAGGED = 1 << 3, /* "user+*" is an alias */
 };
@@ -80,6 +80,13 @@ uint32_t directory_domain_of(const struct directory *directory, struct bytes nam
 /* directory_match_local looks up a local part (its meaning, in any case) in a domain of ours. */
 struct directory_match directory_match_local(const struct directory *directory, uint32_t domain,
                                              struct bytes local);
+
+/* directory_has_star: is there a "*" among the first `len` octets of a local part that is not in
+ * quotes? */
+static inline bool directory_has_star(const struct address *address, size_t len)
+{
+    return !address->quoted && bytes_find(bytes_slice(address->local, 0, len), '*') < len;
+}
 
 /* directory_link_at returns the link at a place (without + 1). */
 static inline const struct directory_link *directory_link_at(const struct directory *directory,

@@ -54,7 +54,7 @@ struct hop_question {
     struct bytes reverse_path, forward_path, orcpt, envid;
     uint8_t notify;
     uint32_t flags; /* enum envelope_flags of the MAIL command */
-    uint64_t size;  /* 0: not known yet */
+    uint64_t size;  /* with what we add; 0: not known yet */
     uint64_t message_id;
     uint64_t patience_us;       /* how long an answer may take; then HOP_UNREACHABLE */
     struct bytes head;          /* HOP_TEXT: header fields that we add */
@@ -69,8 +69,8 @@ struct hop_question {
 
     /* The answer. */
     enum hop_answer answer;
-    bool passed; /* HOP_TEXT, UNREACHABLE: the text had left: it may arrive all the
-                    same (RFC 1047) */
+    bool passed; /* HOP_TEXT, UNREACHABLE for some or all: the text had left: it may arrive all
+                    the same (RFC 1047) */
     bool cached; /* HOP_CALLAHEAD: nobody was asked */
     bool dsn;    /* HOP_RECIPIENT, ACCEPTED: the next hop speaks DSN (RFC 3461) */
     bool mixed;  /* HOP_TEXT, ACCEPTED: not for all recipients (LMTP): see `outcomes` */

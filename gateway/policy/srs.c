@@ -4,6 +4,7 @@
  *   SRS1=HASH=other=REST@ours             mail from SRS0REST@other, REST with its separator */
 #include "gateway/policy/srs.h"
 
+#include "gateway/base/clock.h"
 #include "gateway/policy/mailbox.h"
 #include "tls/crypto.h"
 
@@ -34,6 +35,7 @@ struct srs {
     uint32_t age_max;
     uint32_t hash_len;
     char separator;
+    struct budget *failures; /* NULL: any number */
 };
 
 /* What is signed, folded and joined. */
@@ -59,6 +61,7 @@ struct srs *srs_new(const struct srs_options *options)
     srs->age_max = options->max_age_days == 0 ? AGE_DEFAULT : options->max_age_days;
     srs->hash_len = hash_len;
     srs->separator = separator;
+    srs->failures = hash_len < SRS_HASH_SAFE ? options->failures : NULL;
     for (uint32_t i = 0; i < options->secret_count; i++) {
         struct bytes secret = options->secrets[i];
         srs->secrets[i] = secret.len == 0 ? NULL : malloc(secret.len);
@@ -114,13 +117,11 @@ static bool hash_of(const struct srs *srs, uint32_t secret, const struct signed_
     return true;
 }
 
-/* is_genuine compares in constant time, and without regard to case, which does not survive every
- * server. The hash may be longer than ours are, but not shorter. */
-static bool is_genuine(const struct srs *srs, struct bytes hash, const struct signed_text *text)
+/* is_same compares in constant time, and without regard to case, which does not survive every
+ * server. */
+static bool is_same(const struct srs *srs, struct bytes hash, const struct signed_text *text)
 {
     bool genuine = false;
-    if (hash.len < srs->hash_len || hash.len > HASH_MAX)
-        return false;
     for (uint32_t secret = 0; secret < srs->secret_count; secret++) {
         char want[HASH_MAX];
         unsigned different = 0;
@@ -131,6 +132,37 @@ static bool is_genuine(const struct srs *srs, struct bytes hash, const struct si
         genuine |= different == 0;
     }
     return genuine;
+}
+
+/* judge: SRS_OK, SRS_FORGED, or SRS_LATER. The hash may be longer than ours are, but not shorter.
+ * When the budget is used up a right guess must look like a wrong one, so it is taken from before
+ * anything is compared. */
+static enum srs_result judge(const struct srs *srs, struct bytes hash,
+                             const struct signed_text *text)
+{
+    if (hash.len < srs->hash_len || hash.len > HASH_MAX)
+        return SRS_FORGED;
+    if (srs->failures != NULL && !budget_take(srs->failures, clock_monotonic_us()))
+        return SRS_LATER;
+    if (!is_same(srs, hash, text))
+        return SRS_FORGED;
+    if (srs->failures != NULL)
+        budget_return(srs->failures);
+    return SRS_OK;
+}
+
+/* is_public: a name with a dot, and no address. Nobody answers mail to the others, but our own
+ * house might take them for its own. */
+static bool is_public(struct bytes host)
+{
+    enum address_domain_kind kind;
+    size_t dot = host.len;
+    bool letters = false;
+    if (address_domain(host, true, &kind) != ADDRESS_OK || kind != ADDRESS_NAME)
+        return false;
+    while (dot > 0 && host.data[dot - 1] != '.')
+        letters |= host.data[--dot] < '0' || host.data[dot] > '9';
+    return dot > 0 && letters;
 }
 
 static bool is_separator(uint8_t c)
@@ -225,6 +257,8 @@ enum srs_result srs_forward(const struct srs *srs, struct bytes mailbox, uint64_
     if (srs_is_ours(srs, address.domain))
         return SRS_NOT_OURS;
     struct bytes local = bytes_make(unquoted, address_local_unquoted(&address, unquoted));
+    if (!is_public(address.domain))
+        return SRS_NOT_OURS;
     /* These could not be taken apart again. */
     if (local.len == 0 || bytes_find(address.domain, '=') < address.domain.len)
         return SRS_TOO_LONG;
@@ -236,7 +270,8 @@ enum srs_result srs_forward(const struct srs *srs, struct bytes mailbox, uint64_
     struct bytes hash;
     struct bytes host;
     if (has_tag(local, "SRS1") && take_field(&rest, &hash) && take_field(&rest, &host) &&
-        is_separator(rest.data[0]) && first_address(host, rest, out, len) == SRS_OK) {
+        is_public(host) && is_separator(rest.data[0]) &&
+        first_address(host, rest, out, len) == SRS_OK) {
         const struct bytes pieces[] = {host, rest};
         return wrap(srs, "SRS1", pieces, 2, out, len);
     }
@@ -273,13 +308,15 @@ static enum srs_result reverse_first(const struct srs *srs, struct bytes rest, u
     struct bytes hash;
     struct bytes stamp;
     struct bytes host;
-    if (!take_field(&rest, &hash) || !take_field(&rest, &stamp) || !take_field(&rest, &host))
+    if (!take_field(&rest, &hash) || !take_field(&rest, &stamp) || !take_field(&rest, &host) ||
+        !is_public(host))
         return SRS_FORGED;
     sign(&text, stamp);
     sign(&text, host);
     sign(&text, rest);
-    if (!is_genuine(srs, hash, &text))
-        return SRS_FORGED;
+    enum srs_result result = judge(srs, hash, &text);
+    if (result != SRS_OK)
+        return result;
     if (!is_fresh(srs, stamp, now_s))
         return SRS_EXPIRED;
     return finish(rest, host, out, len);
@@ -292,13 +329,13 @@ static enum srs_result reverse_later(const struct srs *srs, struct bytes rest, c
     struct signed_text text = {0};
     struct bytes hash;
     struct bytes host;
-    if (!take_field(&rest, &hash) || !take_field(&rest, &host) || !is_separator(rest.data[0]))
+    if (!take_field(&rest, &hash) || !take_field(&rest, &host) || !is_public(host) ||
+        !is_separator(rest.data[0]))
         return SRS_FORGED;
     sign(&text, host);
     sign(&text, rest);
-    if (!is_genuine(srs, hash, &text))
-        return SRS_FORGED;
-    return first_address(host, rest, out, len);
+    enum srs_result result = judge(srs, hash, &text);
+    return result == SRS_OK ? first_address(host, rest, out, len) : result;
 }
 
 enum srs_result srs_reverse(const struct srs *srs, const struct address *address, uint64_t now_s,

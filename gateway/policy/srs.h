@@ -5,11 +5,12 @@
 #ifndef GATEWAY_POLICY_SRS_H
 #define GATEWAY_POLICY_SRS_H
 
+#include "gateway/policy/budget.h"
 #include "parser/address.h"
 
 struct srs;
 
-enum { SRS_SECRETS_MAX = 8, SRS_LEN_MAX = 512 };
+enum { SRS_SECRETS_MAX = 8, SRS_LEN_MAX = 512, SRS_HASH_SAFE = 12 };
 
 struct srs_options {
     struct bytes domain;         /* of the addresses that we make; copied */
@@ -18,6 +19,9 @@ struct srs_options {
     uint32_t max_age_days; /* of an address that comes back; 0: 21 */
     uint32_t hash_length;  /* characters of the hash, made and at least read; 0: 4 */
     char separator;        /* '=', '+' or '-'; 0: '=' */
+    /* Of wrong hashes, borrowed, outlives all; NULL: any number. It is not needed, and not touched,
+     * when hashes are too long to be guessed (SRS_HASH_SAFE). */
+    struct budget *failures;
 };
 
 struct srs *srs_new(const struct srs_options *options) __attribute__((warn_unused_result));
@@ -29,12 +33,13 @@ enum srs_result {
     SRS_FORGED = 2,   /* the hash is wrong */
     SRS_EXPIRED = 3,
     SRS_TOO_LONG = 4, /* the result would not be a valid mailbox: keep the address as it is */
+    SRS_LATER = 5,    /* too many were forged of late: not even looked at */
 };
 
 /* srs_forward writes the reverse-path under which mail from `mailbox` is forwarded (SRS0, or SRS1
  * for an SRS address of another forwarder) to `out` of SRS_LEN_MAX octets. `now_s`: Unix time. The
- * empty reverse-path, and one in our own domain, stay as they are (SRS_NOT_OURS: nothing was
- * written). */
+ * empty reverse-path, one in our own domain, and one whose domain is no name with a dot (a literal,
+ * "localhost"), stay as they are (SRS_NOT_OURS: nothing was written). */
 enum srs_result srs_forward(const struct srs *srs, struct bytes mailbox, uint64_t now_s, char *out,
                             size_t *len);
 

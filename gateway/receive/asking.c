@@ -142,6 +142,28 @@ static bool copy_bytes(struct asking *asking, struct bytes in, struct bytes *out
     return copy != NULL;
 }
 
+struct stamp asking_stamp(struct session *session)
+{
+    const uint8_t *helo = session->helo_long != NULL ? session->helo_long : session->helo_short;
+    return (struct stamp){
+        .helo = bytes_make(helo, session->helo_len),
+        .peer = &session->peer,
+        .extended = session->extended,
+        .tls = session_is_secure(session) ? tls_info(stream_tls(stream_of(session))) : NULL,
+        .wall_us = session->server->worker->now_wall_us,
+    };
+}
+
+/* stamp_len returns how long our Received field will be, at most: for the next hop's limit of size.
+ */
+static size_t stamp_len(struct session *session, const struct command *rcpt)
+{
+    char received[STAMP_LEN_MAX];
+    struct stamp stamp = asking_stamp(session);
+    stamp.recipient = rcpt->address.text;
+    return transaction_stamp(&session->server->context, session->transaction, &stamp, received);
+}
+
 /* ask_about asks whether a recipient would be taken. REPLY_NONE: it does. */
 static enum reply ask_about(struct session *session, const struct command *rcpt, enum hop_ask what)
 {
@@ -166,7 +188,7 @@ static enum reply ask_about(struct session *session, const struct command *rcpt,
         return REPLY_NO_MEMORY;
     }
     question->notify = rcpt->notify;
-    question->size = transaction->size;
+    question->size = transaction->size == 0 ? 0 : transaction->size + stamp_len(session, rcpt);
     ask(asking, what);
     session_ask(session);
     return REPLY_NONE;
@@ -186,12 +208,13 @@ bool asking_recipient(struct session *session, const struct command *rcpt, uint3
             asking->way = ASKING_ORDINARY;
     }
     bool through = flags & DIRECTORY_THROUGH;
+    bool silent = asking != NULL && asking->silent && !through;
     if (way == ASKING_SPOOLED)
         return false;
     if ((way == ASKING_THROUGH && !through) || (way == ASKING_ORDINARY && through))
         *reply = REPLY_OTHER_DESTINATION;
-    else if (flags == 0)
-        return false;
+    else if (flags == 0 || silent || transaction_has(transaction, rcpt->address.text))
+        return false; /* who is there is there, and gets it once */
     else
         *reply = ask_about(session, rcpt, through ? HOP_RECIPIENT : HOP_CALLAHEAD);
     return true;
@@ -209,17 +232,17 @@ static enum reply keep(struct asking *asking)
         .orcpt = question->orcpt,
         .notify = question->notify,
     };
-    struct transaction_recipient *last = transaction->recipients_last;
     enum reply reply = transaction_recipient_add(context, transaction, &rcpt);
     bool through = question->ask == HOP_RECIPIENT && question->answer == HOP_ACCEPTED;
     if (through && reply == REPLY_RECIPIENT_OK) {
         CHECK(asking->passed_count < HOP_RECIPIENTS_MAX);
-        bool fresh = transaction->recipients_last != last;
-        asking->passed[asking->passed_count++] = fresh ? transaction->recipients_last : NULL;
+        asking->passed[asking->passed_count++] = transaction->recipients_last;
         asking->way = ASKING_THROUGH;
         if ((question->notify & COMMAND_NOTIFY_SUCCESS) && !question->dsn)
             spool_takes_over(asking); /* who else would tell of the success? RFC 3461 5.2.1 */
-    } else if (question->ask == HOP_RECIPIENT) {
+    } else if (question->ask == HOP_CALLAHEAD) {
+        asking->silent = asking->silent || question->answer == HOP_UNREACHABLE;
+    } else {
         spool_takes_over(asking); /* it did not answer, or has a recipient that we have not */
     }
     return reply;

@@ -29,9 +29,9 @@ struct asking {
     struct arena mark;           /* of the transaction's arena, before the recipient asked about */
     uint8_t way;                 /* enum asking_way */
     bool out;                    /* the question is on its way */
+    bool silent;                 /* HOP_CALLAHEAD has been UNREACHABLE: no more of them */
     uint32_t passed_count;
-    struct transaction_recipient *passed[HOP_RECIPIENTS_MAX]; /* those that the hop has accepted;
-                                                                 NULL: one that was there already */
+    struct transaction_recipient *passed[HOP_RECIPIENTS_MAX]; /* those that the hop has accepted */
     struct collection collection;
     struct hop_question question;
 };
@@ -41,6 +41,9 @@ struct asking {
  * next hop is asked, and the session waits (SESSION_ASK). */
 bool asking_recipient(struct session *session, const struct command *rcpt, uint32_t flags,
                       enum reply *reply) __attribute__((warn_unused_result));
+
+/* asking_stamp returns what our Received field says of a session, now. Borrowed. */
+struct stamp asking_stamp(struct session *session);
 
 /* asking_text_begins: the first octets of the text are to come. asking_text_came: some have been
  * taken. */

@@ -25,6 +25,7 @@ static const struct bytes lines[REPLY_COUNT] = {
     [REPLY_SPOOL_FULL] = LINE("452 4.3.1 Insufficient storage, try again later"),
     [REPLY_TOO_MANY_RECIPIENTS] = LINE("452 4.5.3 Too many recipients"),
     [REPLY_OTHER_DESTINATION] = LINE("452 4.5.3 Send this recipient in another transaction"),
+    [REPLY_SRS_LATER] = LINE("451 4.7.1 Too many forged return addresses, try again later"),
     [REPLY_TLS_UNAVAILABLE] = LINE("454 4.7.0 TLS not available due to temporary reason"),
 
     [REPLY_UNKNOWN_COMMAND] = LINE("500 5.5.2 Command not recognized"),

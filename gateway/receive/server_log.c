@@ -55,6 +55,16 @@ void server_log_message(struct server *server, const struct session *session,
     log_end(&line);
 }
 
+void server_log_bad_srs(struct server *server, const struct session *session, struct bytes to)
+{
+    char peer[STAMP_PEER_LEN];
+    struct log_line line = log_begin(server->log, LOG_INFO, "srs_refused");
+    log_id(&line, "session", session->id);
+    log_bytes(&line, "client", peer, stamp_peer(&session->peer, peer));
+    log_bytes(&line, "to", to.data, to.len);
+    log_end(&line);
+}
+
 void server_log_disconnect(struct server *server, const struct session *session, int error)
 {
     struct log_line line = log_begin(server->log, LOG_INFO, "disconnect");

@@ -11,6 +11,9 @@ void server_log_early(struct server *server, const struct session *session);
 void server_log_message(struct server *server, const struct session *session,
                         const struct transaction *transaction, unsigned code);
 
+/* An SRS address of ours that is forged or too old. */
+void server_log_bad_srs(struct server *server, const struct session *session, struct bytes to);
+
 void server_log_disconnect(struct server *server, const struct session *session, int error);
 void server_log_tls(struct server *server, const struct session *session,
                     const struct tls_info *info);

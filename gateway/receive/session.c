@@ -275,14 +275,7 @@ static void answer_message(struct session *session, enum reply reply)
 static void commit(struct session *session)
 {
     struct server *server = session->server;
-    struct stamp stamp = {
-        .helo = bytes_make(session->helo_long != NULL ? session->helo_long : session->helo_short,
-                           session->helo_len),
-        .peer = &session->peer,
-        .extended = session->extended,
-        .tls = session_is_secure(session) ? tls_info(stream_tls(stream_of(session))) : NULL,
-        .wall_us = server->worker->now_wall_us,
-    };
+    struct stamp stamp = asking_stamp(session);
     if (asking_text_ended(session, &stamp))
         return;
     switch (transaction_commit(&server->context, session->transaction, &stamp)) {

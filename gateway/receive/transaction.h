@@ -93,6 +93,9 @@ enum reply transaction_recipients_add(const struct transaction_context *context,
 enum reply transaction_recipient_add(const struct transaction_context *context,
                                      struct transaction *transaction, const struct command *rcpt);
 
+/* transaction_has tells whether a mailbox that stands for itself is a recipient already. */
+bool transaction_has(const struct transaction *transaction, struct bytes mailbox);
+
 /* transaction_data takes message text as DATA sends it, from the front of `in`, and returns how
  * many octets it took; fewer than all when the end was found (*ended) or the staging ring has no
  * room. A text that will be refused is read to its end all the same. */

@@ -113,6 +113,12 @@ static bool is_there(const struct transaction *transaction, const struct directo
     return at != NULL;
 }
 
+bool transaction_has(const struct transaction *transaction, struct bytes mailbox)
+{
+    const struct directory_target target = {.mailbox = mailbox};
+    return is_there(transaction, &target);
+}
+
 static void link_alike(struct transaction *transaction, struct transaction_recipient *recipient)
 {
     struct transaction_recipient **bucket =

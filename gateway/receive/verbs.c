@@ -6,6 +6,7 @@
 #include "gateway/base/limits.h"
 #include "gateway/receive/asking.h"
 #include "gateway/receive/server.h"
+#include "gateway/receive/server_log.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -82,10 +83,14 @@ static enum reply check_recipient(struct session *session, const struct command 
                                           expansion->targets, expansion->target_count,
                                           expansion->aliased);
     case DIRECTORY_NO_SUCH_USER: return REPLY_NO_SUCH_USER;
+    case DIRECTORY_ROUTED:
     case DIRECTORY_RELAY_DENIED: return REPLY_RELAY_DENIED;
     case DIRECTORY_LOOP: return REPLY_ALIAS_LOOP;
     case DIRECTORY_TOO_MANY: return REPLY_ALIAS_TOO_LONG;
-    case DIRECTORY_BAD_SRS: return REPLY_BAD_SRS;
+    case DIRECTORY_LATER: return REPLY_SRS_LATER;
+    case DIRECTORY_BAD_SRS:
+        server_log_bad_srs(server, session, command->address.text);
+        return REPLY_BAD_SRS;
     case DIRECTORY_BAD_ADDRESS: return REPLY_BAD_FORWARD_PATH;
     }
     CHECK(false);
@@ -341,8 +346,8 @@ void verbs_run(struct session *session, struct bytes line, bool more_behind)
     struct command command;
     enum reply reply = judge_command(session, line, more_behind, &command);
     unsigned code = reply_code(reply);
-    bool bad =
-        code == 500 || code == 501 || code == 502 || code == 503 || code == 530 || code == 555;
+    bool bad = code == 500 || code == 501 || code == 502 || code == 503 || code == 530 ||
+               code == 555 || reply == REPLY_BAD_SRS; /* a guess at an SRS hash */
     if (session->mode == SESSION_HANDSHAKE || session->mode == SESSION_ASK)
         return; /* it has said all, and has a deadline of its own */
     if (command.verb == VERB_MAIL)

@@ -254,7 +254,7 @@ void batch_seal(struct batch *batch, uint64_t generation, uint64_t offset, uint6
     for (size_t i = 0; i < batch->arrival_count; i++) {
         const struct spool_message *message = &batch->arrivals[i];
         if (batch_contains(batch, message->first_generation, message->first_offset))
-            batch->opened_octets += message->text_len;
+            batch->opened_octets += spool_message_octets(message);
     }
 }
 

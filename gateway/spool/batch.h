@@ -36,7 +36,7 @@ struct batch {
     uint64_t generation, offset, sequence;
     uint32_t salt;
     uint64_t opened;        /* messages whose first record is here and that have not ended */
-    uint64_t opened_octets; /* text of those of them that arrived */
+    uint64_t opened_octets; /* what those of them that arrived take */
     struct spool_message *arrivals;
     size_t arrival_count;
     struct batch_orphan *orphans;

@@ -21,6 +21,17 @@ struct spool_message {
 };
 static_assert(sizeof(struct spool_message) == 64, "one cache line each");
 
-enum { SPOOL_PORT_NONE = 0xffff };
+enum {
+    SPOOL_PORT_NONE = 0xffff,
+    SPOOL_MESSAGE_EACH = 1024, /* about what a message takes beside text and recipients, */
+    SPOOL_RECIPIENT_EACH = 64, /* and what each recipient does */
+};
+
+/* spool_message_octets is about what a message takes on disk. */
+static inline uint64_t spool_message_octets(const struct spool_message *message)
+{
+    return message->text_len + SPOOL_MESSAGE_EACH +
+           (uint64_t)message->recipient_count * SPOOL_RECIPIENT_EACH;
+}
 
 #endif

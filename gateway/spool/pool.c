@@ -9,9 +9,8 @@
 #include <string.h>
 
 enum {
-    PINNED_DEAD = 3,    /* so many dead segments behind the oldest make it worth relocating */
-    PINNED_SHARE = 4,   /* when less than a quarter of it lives */
-    PINNED_EACH = 1024, /* octets to count for a message beside its text */
+    PINNED_SEGMENTS = 3, /* relocating gives back so many segments at least, */
+    PINNED_GAIN = 3,     /* and so many octets for each one that it copies */
 };
 
 static _Atomic(struct segment *) *slot_of(const struct pool *pool, uint64_t generation)
@@ -264,24 +263,36 @@ void pool_report(struct pool *pool, uint64_t room, bool broken)
     pthread_mutex_unlock(&pool->mutex);
 }
 
+/* Held lock. Adds up the oldest segments, until giving them all back is worth copying what lives in
+ * them; then those behind that are worth it each for itself. */
+static uint64_t pinned_below(const struct pool *pool)
+{
+    uint64_t living = 0, dead = 0, below = 0;
+    for (uint64_t generation = pool->oldest; generation <= pool->newest; generation++) {
+        struct segment *segment = atomic_load(slot_of(pool, generation));
+        if (segment == NULL)
+            continue;
+        if (!atomic_load(&segment->closed))
+            break;
+        uint64_t here = atomic_load(&segment->live_octets);
+        if (here > segment->size)
+            here = segment->size;
+        if (living == 0 && here == 0 && atomic_load(&segment->live) == 0)
+            continue; /* it goes anyway */
+        if (below != 0 && segment->size - here < here * PINNED_GAIN)
+            break;
+        living += here;
+        dead += segment->size - here;
+        if (dead >= PINNED_SEGMENTS * pool->segment_size && dead >= living * PINNED_GAIN)
+            below = generation + 1;
+    }
+    return living == 0 ? 0 : below;
+}
+
 uint64_t pool_pinned(struct pool *pool)
 {
-    uint64_t dead = 0;
-    bool pinned = false;
     pthread_mutex_lock(&pool->mutex);
-    struct segment *oldest = pool->newest == 0 ? NULL : atomic_load(slot_of(pool, pool->oldest));
-    if (oldest != NULL && atomic_load(&oldest->closed)) {
-        uint64_t live = atomic_load(&oldest->live);
-        uint64_t octets = atomic_load(&oldest->live_octets) + live * PINNED_EACH;
-        pinned = live != 0 && octets < oldest->size / PINNED_SHARE;
-    }
-    for (uint64_t generation = pool->oldest + 1;
-         pinned && dead < PINNED_DEAD && generation <= pool->newest; generation++) {
-        struct segment *segment = atomic_load(slot_of(pool, generation));
-        dead +=
-            segment != NULL && atomic_load(&segment->closed) && atomic_load(&segment->live) == 0;
-    }
-    uint64_t below = pinned && dead >= PINNED_DEAD ? pool->oldest + 1 : 0;
+    uint64_t below = pool->newest == 0 ? 0 : pinned_below(pool);
     pthread_mutex_unlock(&pool->mutex);
     return below;
 }

@@ -92,7 +92,7 @@ struct segment *pool_find(const struct pool *pool, uint64_t generation);
 /* pool_borrow is pool_find for who has no message there: the segment stays until pool_release. */
 struct segment *pool_borrow(struct pool *pool, uint64_t generation);
 
-/* pool_hold counts `count` more messages, with `octets` of text, that live in a segment;
+/* pool_hold counts `count` more messages, that take `octets`, which live in a segment;
  * pool_release one less. */
 void pool_hold(struct pool *pool, uint64_t generation, uint64_t count, uint64_t octets);
 void pool_release(struct pool *pool, uint64_t generation, uint64_t octets);

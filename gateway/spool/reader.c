@@ -453,6 +453,22 @@ int spool_read_text(struct spool_reader *reader, int (*sink)(void *user, struct 
     }
 }
 
+void spool_read_slim(struct spool_reader *reader)
+{
+    free(reader->form);
+    free(reader->window);
+    reader->form = reader->window = NULL;
+    reader->form_len = reader->form_capacity = 0;
+    reader->window_len = reader->window_capacity = 0;
+    reader->window_generation = 0;
+}
+
+size_t spool_read_octets(const struct spool_reader *reader)
+{
+    return reader->form_capacity + reader->window_capacity +
+           reader->place_capacity * sizeof *reader->places;
+}
+
 void spool_read_close(struct spool_reader *reader)
 {
     free(reader->form);

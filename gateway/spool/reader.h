@@ -80,19 +80,13 @@ void spool_read_quietly(struct spool_reader *reader, bool quiet);
 void spool_read_ahead(struct spool_reader *reader, struct spool_ahead *ahead);
 void spool_ahead_free(struct spool_ahead *ahead);
 
+/* spool_read_slim frees the envelope's form and the window: for who has copied what it needs of a
+ * large envelope, and keeps the message open for its text. spool_read_octets returns what the
+ * reader holds of memory, about. */
+void spool_read_slim(struct spool_reader *reader);
+size_t spool_read_octets(const struct spool_reader *reader);
+
 /* spool_read_close frees what the reader holds. Legal on the zero value, and twice. */
 void spool_read_close(struct spool_reader *reader);
-
-/* spool_relocate copies a living message that pins an old segment to the end of the log, through
- * the consumer's ring (compaction); the caller publishes. `done`: bitmap of the recipients that are
- * finished (NULL: none), which the copy carries with it, and next_attempt_s the time of the next
- * attempt (0: none). 0: staged; the message arrives again through spool_arrivals, with the same id,
- * when the copy is durable, and the consumer then releases the old struct; an outcome
- * STAGING_FAILED means that nothing has changed. DONE records for it must not be staged between
- * this call and that arrival. -EAGAIN: no room now; -EFBIG: longer than half a ring, it must stay
- * where it is; -EBADMSG and others of spool_read: it can't be copied. */
-int spool_relocate(struct spool *spool, struct staging *staging,
-                   const struct spool_message *message, const uint8_t *done,
-                   uint64_t next_attempt_s) __attribute__((warn_unused_result));
 
 #endif

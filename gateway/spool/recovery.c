@@ -363,7 +363,7 @@ static void hand_over(struct recovery *recovery, const struct living *living,
         return;
     }
     pool_hold(&recovery->spool->pool, living->message.first_generation, 1,
-              living->message.text_len);
+              spool_message_octets(&living->message));
     struct spool_recovered one = {.message = &living->message,
                                   .done = living->done,
                                   .next_attempt_s = living->next_attempt_s};

@@ -1,27 +1,50 @@
 /* Compaction: copying a living message to the end of the log. The copy carries what is known about
  * finished recipients between its BODY and its COMMIT, since the DONE records behind the old place
  * go when that is recycled (docs/spool.md, "Recycling"). */
+#include "gateway/spool/relocate.h"
+
 #include "gateway/base/check.h"
 #include "gateway/spool/spool_inside.h"
 
 #include <errno.h>
 
-/* The copy in the making. */
-struct relocation {
-    struct staging *staging;
-    uint64_t message_id;
-    uint32_t parts;
-};
-
-static int copy_part(void *user, struct bytes text)
+static uint8_t *reserve(const struct relocation *copy, size_t len)
 {
-    struct relocation *copy = user;
-    uint8_t *out = staging_reserve(copy->staging, text.len);
+    return staging_reserve(copy->staging, len);
+}
+
+static void append(struct relocation *copy, enum record_kind kind, size_t len)
+{
+    bool ours = kind != RECORD_DONE;
+    uint32_t part = kind == RECORD_BODY || kind == RECORD_COMMIT ? copy->parts : 0;
+    staging_append(copy->staging, kind, ours ? copy->message.message_id : 0, part, len);
+    copy->octets += record_size(len);
+    atomic_fetch_add_explicit(&copy->spool->octets_relocated, record_size(len),
+                              memory_order_relaxed);
+}
+
+static int copy_part(struct relocation *copy)
+{
+    if (!copy->piece_read) {
+        int error = spool_read_next(&copy->reader, &copy->piece);
+        if (error != 0)
+            return error;
+        copy->piece_read = true;
+    }
+    /* A DONE record counts only for an open message: one without text gets an empty part. */
+    if (copy->piece.len == 0 && copy->parts != 0) {
+        copy->text_staged = true;
+        return 0;
+    }
+    uint8_t *out = reserve(copy, copy->piece.len);
     if (out == NULL)
         return -EAGAIN;
-    if (text.len != 0)
-        memcpy(out, text.data, text.len);
-    staging_append(copy->staging, RECORD_BODY, copy->message_id, copy->parts++, text.len);
+    if (copy->piece.len != 0)
+        memcpy(out, copy->piece.data, copy->piece.len);
+    append(copy, RECORD_BODY, copy->piece.len);
+    copy->parts++;
+    copy->text_staged = copy->piece.len == 0;
+    copy->piece_read = false;
     return 0;
 }
 
@@ -31,19 +54,20 @@ static bool finished(const uint8_t *done, uint32_t recipient)
 }
 
 /* Lays down what is known about the recipients, as one DONE record. */
-static int copy_done(const struct relocation *copy, const struct spool_message *message,
-                     const uint8_t *done, uint64_t next_attempt_s)
+static int copy_done(struct relocation *copy, const uint8_t *done, uint64_t next_attempt_s,
+                     uint16_t attempts)
 {
+    const struct spool_message *message = &copy->message;
     size_t count = 0;
     for (uint32_t i = 0; i < message->recipient_count; i++)
         count += finished(done, i);
     struct record_done deferred = {.message_id = message->message_id,
                                    .recipient = RECORD_ALL_RECIPIENTS,
-                                   .attempts = message->attempts,
+                                   .attempts = attempts,
                                    .outcome = RECORD_DEFERRED,
                                    .next_attempt_s = next_attempt_s};
     size_t size = (count + 1) * sizeof deferred;
-    uint8_t *out = staging_reserve(copy->staging, size);
+    uint8_t *out = reserve(copy, size);
     if (out == NULL)
         return -EAGAIN;
     memcpy(out, &deferred, sizeof deferred);
@@ -53,57 +77,69 @@ static int copy_done(const struct relocation *copy, const struct spool_message *
             continue;
         struct record_done one = {.message_id = message->message_id,
                                   .recipient = i,
-                                  .attempts = message->attempts,
+                                  .attempts = attempts,
                                   .outcome = RECORD_DELIVERED};
         memcpy(out, &one, sizeof one);
         out += sizeof one;
     }
-    staging_append(copy->staging, RECORD_DONE, 0, 0, size);
+    append(copy, RECORD_DONE, size);
+    copy->done_staged = true;
     return 0;
 }
 
-static int copy_commit(const struct relocation *copy, struct bytes form)
+static int copy_commit(struct relocation *copy)
 {
-    uint8_t *out = staging_reserve(copy->staging, form.len);
+    struct bytes form = spool_read_form(&copy->reader);
+    uint8_t *out = reserve(copy, form.len);
     if (out == NULL)
         return -EAGAIN;
     memcpy(out, form.data, form.len);
-    staging_append(copy->staging, RECORD_COMMIT, copy->message_id, copy->parts, form.len);
+    append(copy, RECORD_COMMIT, form.len);
     return 0;
 }
 
-/* Returns what the copy takes in the ring at most. */
-static size_t size_of(const struct spool_reader *reader, const struct spool_message *message)
+/* Ends a copy that failed. Without the ABORT the writer would go on to keep its segment. */
+static int fail(struct relocation *copy)
 {
-    size_t parts = record_size(0) * (reader->parts + 1) + RECORD_ALIGN * reader->parts;
-    size_t done = record_size(sizeof(struct record_done) * (message->recipient_count + 1));
-    size_t cuts = message->text_len / LIMIT_GROUP * (LIMIT_BLOCK + RECORD_HEADER);
-    return message->text_len + parts + done + cuts + record_size(reader->form_len);
+    if (copy->parts != 0) {
+        if (reserve(copy, 0) == NULL)
+            return -EAGAIN;
+        append(copy, RECORD_ABORT, 0);
+    }
+    return copy->error;
 }
 
-int spool_relocate(struct spool *spool, struct staging *staging,
-                   const struct spool_message *message, const uint8_t *done,
-                   uint64_t next_attempt_s)
+int relocation_begin(struct relocation *relocation, struct spool *spool, struct staging *staging,
+                     const struct spool_message *message)
 {
-    struct spool_reader reader = {0};
     struct envelope envelope;
-    struct relocation copy = {.staging = staging, .message_id = message->message_id};
-    int error = spool_read(spool, message, &reader, &envelope);
-    if (error == 0 && size_of(&reader, message) > staging->size / 2)
-        error = -EFBIG;
-    if (error == 0 && staging_room(staging) < size_of(&reader, message))
-        error = -EAGAIN;
+    *relocation = (struct relocation){.spool = spool,
+                                      .staging = staging,
+                                      .message = *message,
+                                      .reader = relocation->reader,
+                                      .octets = relocation->octets};
+    return spool_read(spool, message, &relocation->reader, &envelope);
+}
+
+int relocation_step(struct relocation *relocation, const uint8_t *done, uint64_t next_attempt_s,
+                    uint16_t attempts)
+{
+    if (relocation->error != 0)
+        return fail(relocation);
+    if (relocation->text_staged && relocation->done_staged)
+        return copy_commit(relocation);
+    int error = relocation->text_staged ? copy_done(relocation, done, next_attempt_s, attempts)
+                                        : copy_part(relocation);
     if (error == 0)
-        error = spool_read_text(&reader, copy_part, &copy);
-    /* A DONE record counts only for an open message: one without text gets an empty part. */
-    if (error == 0 && copy.parts == 0)
-        error = copy_part(&copy, bytes_make(NULL, 0));
-    if (error == 0)
-        error = copy_done(&copy, message, done, next_attempt_s);
-    if (error == 0)
-        error = copy_commit(&copy, spool_read_form(&reader));
-    if (error != 0 && copy.parts != 0 && staging_reserve(staging, 0) != NULL)
-        staging_append(staging, RECORD_ABORT, message->message_id, 0, 0);
-    spool_read_close(&reader);
-    return error;
+        return -EINPROGRESS;
+    if (error == -EAGAIN)
+        return error;
+    relocation->error = error;
+    return fail(relocation);
+}
+
+void relocation_close(struct relocation *relocation)
+{
+    spool_read_close(&relocation->reader);
+    *relocation = (struct relocation){0};
 }

@@ -45,7 +45,7 @@ struct segment {
     bool renamed;          /* poisoned: the file's name says so; the preparer's */
     bool damaged;          /* recovery found damage in it: the file is kept for people to see */
     _Atomic uint64_t live; /* living and open messages whose first record is here */
-    _Atomic uint64_t live_octets; /* text of the living ones */
+    _Atomic uint64_t live_octets; /* what the living ones take, about */
     _Atomic bool closed;          /* never written again */
     _Atomic bool poisoned;
 };

@@ -19,6 +19,7 @@
 enum {
     SPOOL_STAGING_SIZE = 16 * 1024 * 1024, /* the power of two above LIMIT_RECORD */
     SPOOL_READY = 2,
+    SPOOL_COPY_SHARE = 3, /* a copy for so many octets of log at most */
 };
 static_assert((int)SPOOL_STAGING_SIZE > (int)LIMIT_RECORD + 4 * (int)LIMIT_BLOCK,
               "any record fits in a ring");
@@ -141,6 +142,7 @@ static void resume(struct spool *spool)
         room = spool->last->size - spool->last->end;
     }
     pool_report(&spool->pool, room, false);
+    spool->octets_found = spool->pool.used_count * spool->pool.segment_size;
 }
 
 struct spool *spool_open(const struct spool_options *options, spool_recovered_callback *recovered,
@@ -259,11 +261,17 @@ void spool_on_arrival(struct spool *spool, void (*wake)(void *user), void *user)
 
 void spool_release(struct spool *spool, const struct spool_message *message)
 {
-    pool_release(&spool->pool, message->first_generation, message->text_len);
+    pool_release(&spool->pool, message->first_generation, spool_message_octets(message));
 }
 
 uint64_t spool_pinned(struct spool *spool)
 {
+    /* What the pool reckons with is an estimate. This is what makes an end of copying the same
+     * messages again and again, whatever they are. */
+    uint64_t written = atomic_load_explicit(&spool->writer.counters.octets, memory_order_relaxed);
+    uint64_t copied = atomic_load_explicit(&spool->octets_relocated, memory_order_relaxed);
+    if (copied > (spool->octets_found + written) / SPOOL_COPY_SHARE)
+        return 0;
     return pool_pinned(&spool->pool);
 }
 
@@ -279,6 +287,7 @@ void spool_snapshot(struct spool *spool, struct spool_snapshot *out)
         .write_errors = atomic_load_explicit(&counters->write_errors, memory_order_relaxed),
         .records_damaged = atomic_load_explicit(&spool->records_damaged, memory_order_relaxed),
         .octets_damaged = atomic_load_explicit(&spool->octets_damaged, memory_order_relaxed),
+        .octets_relocated = atomic_load_explicit(&spool->octets_relocated, memory_order_relaxed),
     };
     pthread_mutex_lock(&spool->pool.mutex);
     out->segments_ready = spool->pool.ready_count;

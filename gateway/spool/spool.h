@@ -76,13 +76,14 @@ void spool_on_arrival(struct spool *spool, void (*wake)(void *user), void *user)
 void spool_release(struct spool *spool, const struct spool_message *message);
 
 /* spool_pinned returns the generation below which messages (by first_generation) should be
- * relocated, because a few of them pin many dead segments; 0: none. Ask once a second or so. */
+ * relocated, because they are few and pin many octets that are dead; 0: none. Ask once a second
+ * or so, and again when they have moved. */
 uint64_t spool_pinned(struct spool *spool);
 
 struct spool_snapshot {
     uint64_t batches, octets, commits, sync_us_total, sync_us_max, write_errors;
     uint32_t segments_total, segments_ready, segments_live, segments_poisoned;
-    uint64_t records_damaged, octets_damaged;
+    uint64_t records_damaged, octets_damaged, octets_relocated;
 };
 
 /* spool_snapshot reads the counters; any thread, any time. */

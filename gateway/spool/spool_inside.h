@@ -22,6 +22,9 @@ struct spool {
     uint64_t message_id_min;
     struct segment *last; /* the log could go on in it; NULL: no */
     _Atomic uint64_t records_damaged, octets_damaged;
+    uint64_t octets_found; /* of the segments in use at the start */
+
+    _Atomic uint64_t octets_relocated; /* records of copies, since the start */
 
     /* For threads that read: they share a log port. */
     pthread_mutex_t log_mutex;

@@ -177,7 +177,7 @@ static void batch_done(struct writer *writer)
     for (size_t i = 0; i < batch->arrival_count; i++) {
         const struct spool_message *message = &batch->arrivals[i];
         if (!batch_contains(batch, message->first_generation, message->first_offset))
-            pool_hold(writer->pool, message->first_generation, 0, message->text_len);
+            pool_hold(writer->pool, message->first_generation, 0, spool_message_octets(message));
     }
     count(&writer->counters.batches, 1);
     count(&writer->counters.octets, batch->octets);

@@ -173,6 +173,26 @@ class Aliases(unittest.TestCase):
             client.transfer(message(), recipients=["rest@example.org"])
         self.settled(gateway, 12)
 
+    def test_what_wins_and_what_stars_carry(self):
+        hop = self.hop()
+        gateway = self.gateway(
+            f"relay {{ deliver = {quote(hop.target)} }}\n"
+            'alias "alice+*@example.org" { to = "shop@elsewhere.example" }\n'
+            'alias "*@any.example" { to = "*@elsewhere.example" }\n', domains={"any.example": (["postmaster"], "discard:")})
+        self.send(gateway, "alice@example.org")
+        gateway.wait_messages("alice", 1)
+        self.assertFalse(hop.messages)
+        self.send(gateway, "alice+x@example.org")
+        wait_until(lambda: hop.messages, "the message at the next hop")
+        self.assertEqual(hop.messages[0][1], [b"<shop@elsewhere.example>"])
+        with gateway.client() as client:
+            client.hello()
+            client.expect(250, "MAIL FROM:<sender@client.example>")
+            client.expect(250, "RCPT TO:<u@any.example>")
+            for mailbox in ("u%victim.example@any.example", "victim.example!u@any.example",
+                            '"u@victim.example"@any.example'):
+                self.assertEqual(client.expect(550, f"RCPT TO:<{mailbox}>").enhanced, "5.7.1", mailbox)
+
     # --- what goes on ----------------------------------------------------------------------------
 
     def test_dsn_parameters_go_with_the_targets(self):
@@ -232,7 +252,7 @@ class Aliases(unittest.TestCase):
 
     def test_files_and_reload(self):
         gateway = self.gateway('aliases = {"@first.txt", "@second.txt"}\n', files={
-            "first.txt": "# who is who\n\none@example.org: alice@example.org, bob@example.org\n"
+            "first.txt": "\ufeff# who is who\n\none@example.org: alice@example.org, bob@example.org\n"
                          "  two@example.org:carol@example.org  \r\n",
             "second.txt": "three@example.org alice@example.org, carol@example.org\n"
                           '"a b"@example.org: bob@example.org\n'})
@@ -282,6 +302,12 @@ class Aliases(unittest.TestCase):
                         "a@example.org -> b@example.org", "circle")
         self.check_says('alias "a@elsewhere.example" { to = "b@example.org" }\n', "not configured")
         self.check_says('alias "a@example.org" { to = "b+*@example.org" }\n', "+*")
+        for star in ("sales-*", "+*", "a*b"):
+            self.check_says(f'alias "{star}@example.org" {{ to = "b@example.org" }}\n', "a * stands alone")
+        self.check_says('domain "no.example" { }\nalias "a@no.example" { to = {"a@no.example", "b@else.example"} }\n',
+                        "a@no.example -> a@no.example", "no deliver")
+        self.check_says('alias "a@example.org" { to = "b@example.org" }\nalias "b@example.org" { to = "a@example.org" }\n'
+                        'alias "a+*@example.org" { to = "c@else.example" }\n', "circle")
         self.check_says('alias "a@example.org" { to = "not a mailbox" }\n', "not a mailbox")
 
     def test_a_million(self):

@@ -1,7 +1,11 @@
 """Notifications from end to end: a next hop refuses, and the sender's Maildir has a report that Python, Mailman's
 parser and two of Perl's understand; NOTIFY, RET and ENVID do what RFC 3461 says; nobody is told about a notification; a
 message that grows too old is told of; next hops that write strange things into their replies write nothing else."""
+import os
 import re
+import shutil
+import signal
+import tempfile
 import time
 import unittest
 
@@ -15,12 +19,12 @@ REFUSE = b"550 5.1.1 No such user here"
 
 
 class Bounces(unittest.TestCase):
-    def gateway(self, hop, settings=None, more=""):
+    def gateway(self, hop, settings=None, more="", users=("*",)):
         """Senders are at example.org, in Maildirs; hop.example is at the hop, or at the target in its place."""
         target = hop if isinstance(hop, str) else hop.target
         gateway = Gateway(
             settings={"queue.schedule": '{"1s"}', "queue.lifetime": '"1h"', **(settings or {})},
-            domains={"example.org": (["*"], "maildir:{mail}/%d/%u"), "hop.example": (["*"], target)}, more=more)
+            domains={"example.org": (users, "maildir:{mail}/%d/%u"), "hop.example": (["*"], target)}, more=more)
         self.addCleanup(gateway.close)
         return gateway.start()
 
@@ -257,6 +261,94 @@ class Bounces(unittest.TestCase):
         self.assertEqual(len(gateway.wait_messages("carol", 1)), 1)
         gateway.stop()
 
+    # --- senders of ours ---------------------------------------------------------------------------
+
+    def nobody_told(self, gateway, sender, action):
+        """The last line about notifications: an error, and no notification before it."""
+        line = wait_until(lambda: gateway.events("bounce"), "the line about the notification")[-1]
+        self.assertEqual((line["level"], line["to"], line["action"]), ("error", sender, action))
+        self.assertNotIn("id", line)
+        return line["error"]
+
+    def test_sender_who_does_not_exist(self):
+        """No Maildir is made for a ghost, whatever the notification would say."""
+        hop = self.hop({"RCPT TO:<bob@": REFUSE})
+        gateway = self.gateway(hop, users=("alice",))
+        self.send(gateway, sender="<ghost@example.org>", recipients=("<alice@example.org> NOTIFY=SUCCESS",))
+        gateway.wait_messages("alice", 1)
+        self.assertEqual(self.nobody_told(gateway, "ghost@example.org", "delivered"), "no such user here")
+        self.send(gateway, sender="<ghost@example.org>", recipients=("<carol@hop.example> NOTIFY=SUCCESS",))
+        wait_until(lambda: len(gateway.events("bounce")) == 2, "the second line")
+        self.assertEqual(self.nobody_told(gateway, "ghost@example.org", "relayed"), "no such user here")
+        self.send(gateway, sender="<ghost@example.org>")
+        wait_until(lambda: len(gateway.events("bounce")) == 3, "the third line")
+        self.assertEqual(self.nobody_told(gateway, "ghost@example.org", "failed"), "no such user here")
+        self.assertEqual(len(gateway.events("refused")), 1)
+        gateway.restart()  # all three messages are finished
+        self.settled(gateway, 0)
+        self.assertEqual(gateway.events("refused", "delivered", "deferred"), [])
+        self.assertEqual(os.listdir(os.path.join(gateway.mail, "example.org")), ["alice"])
+        gateway.stop()
+
+    def test_sender_who_is_an_alias(self):
+        """Each whom it leads to is told, here and elsewhere; a reload changes who that is."""
+        hop = self.hop({"RCPT TO:<bob@": REFUSE})
+        aliases = ('domain "old.example" { }\nrelay { deliver = "%s" }\n' % hop.target
+                   + 'alias "sales@old.example" { to = {"team@example.org"} }\n'
+                   + 'alias "team@example.org" { to = {"alice@example.org", "carol@foreign.example"} }\n')
+        gateway = self.gateway(hop, more=aliases, users=("alice", "dave"))
+        self.send(gateway, sender="<sales@old.example>")
+        report = self.report(gateway)
+        self.assertEqual(report.message["To"].addresses[0].addr_spec, "sales@old.example")
+        wait_until(lambda: hop.messages, "carol's copy")
+        sender, recipients, text = hop.messages[0]
+        self.assertTrue(sender.startswith(b"<>"), sender)
+        self.assertEqual(recipients, [b"<carol@foreign.example>"])
+        self.assertEqual(Report(text, added=False).text, report.text)
+        self.settled(gateway, 1)
+        line = gateway.events("bounce")[0]
+        self.assertEqual((line["to"], line["targets"]), ("sales@old.example", "2"))
+
+        gateway.more = gateway.more.replace('"alice@example.org", "carol@foreign.example"', '"dave@example.org"')
+        gateway.write_configuration()
+        gateway.signal(signal.SIGHUP)
+        wait_until(lambda: gateway.events("reloaded"), "the reload")
+        self.send(gateway, sender="<sales@old.example>")
+        self.report(gateway, "dave")
+        self.settled(gateway, 2)
+        self.assertEqual(gateway.count("alice"), 1)
+        self.assertEqual(len(hop.messages), 1)
+        gateway.stop()
+
+    def test_sender_with_our_srs_address(self):
+        """Forwarded mail has an SRS address of ours as its sender; when that comes in as a sender, its report finds the
+        way back. A forged one, and one that is too old, is nobody."""
+        hop = self.hop({"RCPT TO:<bob@": REFUSE})
+        folder = tempfile.mkdtemp(prefix="ringmx-bounces-", dir=os.environ.get("RINGMX_TMP"))
+        self.addCleanup(shutil.rmtree, folder)
+        key = os.path.join(folder, "srs.key")
+        with open(os.open(key, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="ascii") as file:
+            file.write("one secret of ours\n")
+        gateway = self.gateway(hop, users=("alice",), more=(
+            'alias "away@example.org" { to = {"carol@foreign.example"} }\n'
+            f'relay {{ deliver = "{hop.target}" }}\nsrs {{ domain = "srs.example.net" secret = "{key}" }}\n'))
+        self.send(gateway, sender="<orig@sender.example>", recipients=("<away@example.org>",))
+        wait_until(lambda: hop.messages, "the forwarded message")
+        address = re.match(rb"<(SRS0=[^>]+@srs\.example\.net)>", hop.messages[0][0])[1].decode()
+        self.send(gateway, sender=f"<{address}>")
+        wait_until(lambda: len(hop.messages) == 2, "the report")
+        self.assertTrue(hop.messages[1][0].startswith(b"<>"), hop.messages[1][0])
+        self.assertEqual(hop.messages[1][1], [b"<orig@sender.example>"])
+        self.assertEqual(Report(hop.messages[1][2], added=False).recipients[0]["Final-Recipient"],
+                         "rfc822; bob@hop.example")
+        forged = address.replace("orig@", "eve@").replace("=orig", "=eve")
+        self.send(gateway, sender=f"<{forged}>")
+        wait_until(lambda: len(gateway.events("bounce")) == 2, "the line about the forged one")
+        self.assertEqual(self.nobody_told(gateway, forged, "failed"), "an SRS address that is forged or too old")
+        self.settled(gateway, 2)
+        self.assertEqual(len(hop.messages), 2)
+        gateway.stop()
+
     def burst(self, target, settings, count):
         """Sends `count` messages, waits for as many notifications, and for no more."""
         gateway = self.gateway(target, settings)
@@ -273,6 +365,9 @@ class Bounces(unittest.TestCase):
         subjects = {re.search(rb"\r\nSubject: (\d+)\r\n", content)[1] for content in gateway.messages("alice")}
         self.assertEqual(len(subjects), count)
         self.assertEqual(gateway.count("alice"), count)
+        # What was put off for want of room is given up once, not twice.
+        given_up = [line["id"] for line in gateway.events("refused", "expired")]
+        self.assertEqual((len(given_up), len(set(given_up))), (count, count))
         gateway.stop()
 
     def test_burst(self):

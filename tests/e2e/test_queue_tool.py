@@ -12,6 +12,7 @@ import time
 import unittest
 
 from harness import BINARY, FLAVOUR, PATIENCE_S, SLOW, Client, Gateway, message, quote, wait_until
+from reports import Hop
 from sink import Sink
 
 PROGRAM = os.path.join(os.path.dirname(BINARY), "ringmxctl")
@@ -102,7 +103,15 @@ class Shows(Tool):
         text = self.run_tool("queue", "show", first)
         for wanted in (first, "a@one.example", "b@other.example", "    Subject: test", "1 attempt, next in"):
             self.assertIn(wanted, text)
-        self.assertEqual(self.objects("queue", "show", "aaaaaaaaaaaaa", code=1), [])
+        missing = {"id": "aaaaaaaaaaaaa", "trouble": "missing"}
+        self.assertEqual(self.objects("queue", "show", "aaaaaaaaaaaaa", code=1), [missing])
+        self.assertEqual(self.objects("queue", "show", "aaaaaaaaaaaaa", first, code=1), [*shown, missing])
+        self.assertIn("c@two.example", self.run_tool("queue", "show", first, "aaaaaaaaaaaaa", code=1))
+        self.assertEqual(self.said, "aaaaaaaaaaaaa: is not in the queue\n")
+        self.assertEqual(self.run_tool("queue", "list", "aaaaaaaaaaaaa", "--domain", "one.example", code=1),
+                         "nothing is queued\n")
+        # An id that is there and does not fit is not missing.
+        self.assertEqual(self.rows(first, "--domain", "nowhere.example"), [])
         self.stop()
 
     def test_columns(self):
@@ -188,7 +197,67 @@ class Shows(Tool):
         self.stop()
 
 
+    def test_hostile_header(self):
+        """A NUL, octets that are no UTF-8 and what a terminal would obey: shown, harmlessly."""
+        self.start()
+        with self.gateway.client() as client:
+            client.hello()
+            client.transfer(b"Subject: a\0b\r\nX: \xff\x1b[31m\r\n\r\nbody\r\n", sender="s@client.example",
+                            recipients=["a@one.example"])
+        row, = self.wait_failed(1)
+        shown, = self.objects("queue", "show", row["id"])
+        self.assertIn("Subject: a?b\r\nX: ?\x1b[31m\r\n", shown["header"])
+        text = self.run_tool("queue", "show", row["id"])
+        self.assertIn("    Subject: a?b\n", text)
+        self.assertNotIn("\x1b", text)
+        self.stop()
+
+    def test_many_recipients(self):
+        """Of very many recipients, those who are finished are neither shown nor acted on."""
+        def answer(line):
+            return b"451 4.7.1 come back later" if b"TWO.EXAMPLE" in line.upper() else b"250 2.1.5 ok"
+        with Hop({"RCPT": answer}, lmtp=True) as hop:
+            for domain in ("one.example", "two.example", "sub.two.example"):
+                self.gateway.domains[domain] = (["*"], hop.target)
+            self.start()
+            self.send(*(f"a{number}@one.example" for number in range(70)),
+                      *(f"b{number}@two.example" for number in range(3)), "c@sub.two.example")
+            row, = self.wait_failed(1)
+            self.assertEqual((row["recipients"], row["to"]),
+                             (4, ["b0@two.example", "b1@two.example", "b2@two.example", "c@sub.two.example"]))
+            self.assertEqual(row["reason"], "451 4.7.1 come back later")
+            self.assertEqual(self.rows("--reason", "451 4.7"), [row])
+            self.assertEqual(self.rows("--reason", "450"), [])
+            self.assertIn("451 4.7.1 come back later", self.run_tool("queue", "summary"))
+            self.assertEqual(self.rows("--domain", "one.example"), [])
+            self.assertIn("0 recipients", self.run_tool("queue", "hold", "--domain", "one.example"))
+            self.assertEqual(self.run_tool("queue", "remove", "--domain", "two.example"),
+                             "3 recipients in 1 entry: removed\n")
+            left, = self.rows()
+            self.assertEqual((left["to"], left["recipients"], left["state"]), (["c@sub.two.example"], 1, "waiting"))
+            self.assertLessEqual(abs(left["next"] - row["next"]), 1)
+            self.stop()
+
+
 class Acts(Tool):
+    def test_durable(self):
+        """What ringmxctl says to be done is done, even if the process is killed at once."""
+        self.start()
+        for _ in range(3):
+            kept = self.send("a@one.example")
+            gone = self.send("b@other.example")
+            wait_until(lambda: len(self.rows()) == 2, "two entries")
+            self.run_tool("queue", "hold", kept)
+            self.run_tool("queue", "remove", gone)
+            self.gateway.kill()
+            self.start()
+            self.assertEqual([(row["id"], row["state"]) for row in self.rows()], [(kept, "held")])
+            self.run_tool("queue", "remove", "--all")
+            self.gateway.kill()
+            self.start()
+            self.assertEqual(self.rows(), [])
+        self.stop()
+
     def test_reload_while_people_look(self):
         """Rows are read by the routes that are in force: a new table comes, the old one goes, while lists are made."""
         self.start()
@@ -225,6 +294,39 @@ class Acts(Tool):
         wait_until(lambda: not self.rows("--domain", "one.example"), "nothing more for one.example")
         self.assertEqual({recipient for row in self.rows() for recipient in row["to"]},
                          {"b@two.example", "c@other.example"})
+        self.stop()
+
+    @unittest.skipIf(FLAVOUR == "tsan", "skipped: a preloaded library does not go together with ThreadSanitizer")
+    def test_disk_that_takes_nothing(self):
+        """It is done, and ringmxctl says that a crash could undo it."""
+        faults, library = (os.path.join(self.gateway.directory, name) for name in ("faults", "fault.so"))
+        source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fault_preload.c")
+        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-D_GNU_SOURCE", "-o", library, source, "-ldl", "-pthread"],
+                       check=True)
+
+        def weather(line):
+            with open(faults + ".next", "w", encoding="ascii") as file:
+                file.write(line)
+            os.rename(faults + ".next", faults)
+
+        weather("")
+        self.gateway.environment.update(LD_PRELOAD=library, RINGMX_FAULTS=faults,
+                                        ASAN_OPTIONS="verify_asan_link_order=0:detect_leaks=1")
+        self.gateway.settings["spool.sync"] = "dsync"
+        self.start()
+        held = self.send("a@one.example")
+        self.wait_failed(1)
+        weather("write EIO always .segment\n")
+        self.assertIn("a crash now could undo it", self.run_tool("queue", "hold", held, code=75))
+        self.assertEqual(self.objects("queue", "hold", held)[-1]["rows"], 0)
+        self.assertEqual([row["state"] for row in self.rows()], ["held"])
+        self.assertEqual(self.objects("queue", "release", held, code=75)[-1]["durable"], False)
+        weather("")
+        wait_until(lambda: self.objects("status")[0]["duplicates_possible"] == 0, "a disk that works")
+        self.run_tool("queue", "remove", held)
+        self.gateway.kill()
+        self.start()
+        self.assertEqual(self.rows(), [])
         self.stop()
 
     def test_hold_and_release(self):
@@ -283,9 +385,12 @@ class Acts(Tool):
 
         self.assertEqual(self.objects("queue", "remove", alone, "aaaaaaaaaaaaa", code=1),
                          [{"id": "aaaaaaaaaaaaa", "trouble": "missing"},
-                          {"end": True, "rows": 1, "recipients": 1, "busy": 0, "missing": 1}])
+                          {"end": True, "rows": 1, "recipients": 1, "busy": 0, "missing": 1, "durable": True}])
         self.run_tool("queue", "remove", alone, code=1)
         self.assertIn(f"{alone}: is not in the queue", self.said)
+        self.assertEqual(self.run_tool("queue", "hold", alone, both, "--domain", "nowhere.example", code=1),
+                         "0 recipients in 0 entries: on hold\n")
+        self.assertEqual(self.said, f"{alone}: is not in the queue\n")
         time.sleep(1.1)
         self.assertIn("2 recipients in 2 entries", self.run_tool("queue", "remove", "--older-than", "1s",
                                                                  "--destination", self.other))
@@ -465,34 +570,21 @@ class Crowd(Tool):
         print(f"  held in {time.monotonic() - start:.2f} s")
         self.assertEqual(self.objects("status")[0]["held"], self.COUNT)
         start = time.monotonic()
-        self.assertIn(f"{self.COUNT} recipients", self.run_tool("queue", "remove", "--all"))
+        self.assertIn(f"{self.COUNT} recipients", self.run_tool("queue", "release", "--all"))
+        print(f"  released in {time.monotonic() - start:.2f} s")
+        self.assertEqual(self.objects("status")[0]["held"], 0)
+        wait_until(lambda: not self.rows("--state", "active", "--limit", "1"), "the end of the attempts")
+        start = time.monotonic()
+        self.assertIn(f"{self.COUNT} recipients", self.run_tool("queue", "hold", "--all"))
+        print(f"  held again in {time.monotonic() - start:.2f} s")
+        self.assertEqual(self.objects("status")[0]["held"], self.COUNT)
+        start = time.monotonic()
+        self.assertIn(f"{self.COUNT} recipients", self.run_tool("queue", "remove", "--domain", "one.example"))
         print(f"  removed in {time.monotonic() - start:.2f} s")
         wait_until(lambda: self.objects("status")[0]["queued"] == 0, "an empty queue")
         with Client(self.gateway.address) as client:
             client.hello()
         self.stop()
-
-
-class CommandLine(unittest.TestCase):
-    def run_tool(self, *words):
-        return subprocess.run([PROGRAM, *words], capture_output=True, text=True, check=False, timeout=PATIENCE_S)
-
-    def test_help_and_version(self):
-        self.assertIn("usage: ringmxctl", self.run_tool("--help").stdout)
-        self.assertRegex(self.run_tool("--version").stdout, r"^ringmxctl \d+\.\d+\.\d+\n$")
-
-    def test_wrong_words(self):
-        for words in ((), ("queue",), ("queue", "explode"), ("explode",), ("queue", "show"), ("queue", "hold"),
-                      ("queue", "list", "no-id"), ("queue", "list", "--older-than", "2x"), ("--nonsense",),
-                      ("queue", "list", "--limit", "0"), ("queue", "list", "--domain", ""), ("destinations", "x"),
-                      ("status", "--all"), ("queue", "list", "--older-than", "99999999999999999999d")):
-            done = self.run_tool(*words)
-            self.assertEqual(done.returncode, 64, words)
-            self.assertIn("ringmxctl: ", done.stderr)
-
-    def test_no_gateway(self):
-        self.assertEqual(self.run_tool("-s", "/nonexistent/control", "status").returncode, 69)
-        self.assertEqual(self.run_tool("-s", "x" * 200, "status").returncode, 69)
 
 
 if __name__ == "__main__":

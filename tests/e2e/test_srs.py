@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -97,7 +98,7 @@ def senders(chance, count):
         return "".join(chance.choices(letters, k=chance.randint(low, high)))
 
     def host():
-        return ".".join(some("abcXYZ019", 1, 12) for _ in range(chance.randint(1, 4)))
+        return ".".join([some("abcXYZ019", 1, 12) for _ in range(chance.randint(1, 3))] + [some("abcXYZ", 2, 6)])
 
     made = []
     for _ in range(count):
@@ -201,8 +202,8 @@ class Agreement(unittest.TestCase):
 class Forwarding(unittest.TestCase):
     """A gateway that forwards to a hop, and what comes back to it."""
 
-    def gateway(self, hop, srs=True):
-        settings = {"queue.schedule": '{"1s"}'}
+    def gateway(self, hop, srs=True, words="", settings=None):
+        settings = {"queue.schedule": '{"1s"}', **(settings or {})}
         gateway = Gateway(settings=settings, domains={"example.org": (["alice"], "maildir:{mail}/%d/%u")})
         secret = os.path.join(gateway.directory, "srs.key")
         with open(secret, "w", encoding="ascii") as file:
@@ -213,7 +214,7 @@ class Forwarding(unittest.TestCase):
             'alias "info@example.org" { to = {"alice@example.org", "bob@elsewhere.example"} }\n'
             'alias "me@example.org" { to = "bob@elsewhere.example" }\n')
         if srs:
-            gateway.more += f"srs {{ domain = {quote(DOMAIN)} secret = {quote(secret)} }}\n"
+            gateway.more += f"srs {{ domain = {quote(DOMAIN)} secret = {quote(secret)} {words} }}\n"
         self.addCleanup(gateway.close)
         return gateway.start()
 
@@ -275,16 +276,65 @@ class Forwarding(unittest.TestCase):
                 reply = client.expect(code, f"RCPT TO:<{mailbox}>")
                 self.assertEqual(reply.enhanced, enhanced, mailbox)
 
+    def guesses(self, client, count, mailbox):
+        """So many wrong ones, pipelined; the codes of the answers."""
+        client.send(b"".join(b"RCPT TO:<" + mailbox.replace("HASH", f"x{number:03x}").encode() + b">\r\n"
+                             for number in range(count)))
+        return [client.reply().code for _ in range(count)]
+
+    def test_guesses(self):
+        """A right hash is not told from a wrong one any more when there were too many wrong ones; others go on."""
+        gateway = self.gateway(self.hop(), settings={"limits.bad_commands": "1000"})
+        good, = (answer["mailbox"] for answer in ours(["carol@sender.example"]))
+        guess = "SRS0=HASH=" + good.split("=", 2)[2]
+        with gateway.client() as one, gateway.client() as other:
+            for client in (one, other):
+                client.hello()
+                client.expect(250, "MAIL FROM:<>")
+            codes = self.guesses(one, 250, guess)
+            self.assertEqual(set(codes), {550, 451})
+            self.assertLess(codes.count(550), 100 + 10 * 10)  # 10 s at most
+            self.assertGreaterEqual(codes.count(550), 100)
+            self.assertEqual(other.expect(451, f"RCPT TO:<{good}>").enhanced, "4.7.1")  # of the whole process
+            other.expect(250, "RCPT TO:<alice@example.org>")
+            gateway.signal(signal.SIGHUP)
+            wait_until(lambda: gateway.events("reloaded"), "the reload")
+            self.assertIn(451, self.guesses(one, 60, guess))  # a reload does not fill it again
+            wait_until(lambda: other.command(f"RCPT TO:<{good}>").code == 250, "it fills again")
+        wait_until(lambda: len(gateway.events("srs_refused")) >= 100, "they are told")
+        self.assertEqual(gateway.events("srs_refused")[0]["client"], "127.0.0.1")
+
+    def test_guesses_count_as_bad_commands(self):
+        gateway = self.gateway(self.hop(), settings={"limits.bad_commands": "5"})
+        with gateway.client() as client:
+            client.hello()
+            client.expect(250, "MAIL FROM:<>")
+            for _ in range(5):
+                client.expect(550, f"RCPT TO:<SRS0=AAAA=BB=sender.example=carol@{DOMAIN}>")
+            client.expect(421, f"RCPT TO:<SRS0=AAAA=BB=sender.example=carol@{DOMAIN}>")
+
+    def test_long_hashes(self):
+        """They can't be guessed: no shorter ones are taken, and nobody can use anything up."""
+        gateway = self.gateway(self.hop(), words="hash_length = 12", settings={"limits.bad_commands": "1000"})
+        short, = (answer["mailbox"] for answer in ours(["carol@sender.example"]))
+        good, = (answer["mailbox"] for answer in ours(["carol@sender.example"], hash_length=12))
+        with gateway.client() as client:
+            client.hello()
+            client.expect(250, "MAIL FROM:<>")
+            self.assertEqual(set(self.guesses(client, 250, "SRS0=HASHabcdefgh=" + good.split("=", 2)[2])), {550})
+            client.expect(250, f"RCPT TO:<{good}>")
+            client.expect(550, f"RCPT TO:<{short}>")
+
     def test_what_has_no_srs(self):
         hop = self.hop()
         gateway = self.gateway(hop)
-        for sender in ("", f"ringmx@{DOMAIN}"):
+        for sender in ("", f"ringmx@{DOMAIN}", "carol@[192.0.2.1]"):
             with gateway.client() as client:
                 client.hello()
                 client.transfer(message(), sender, ["me@example.org"])
-        self.arrived(hop, 2)
+        self.arrived(hop, 3)
         self.assertEqual(sorted(message[0].split(b" ")[0] for message in hop.messages),
-                         sorted([b"<>", f"<ringmx@{DOMAIN}>".encode()]))
+                         sorted([b"<>", f"<ringmx@{DOMAIN}>".encode(), b"<carol@[192.0.2.1]>"]))
         hop = self.hop()
         gateway = self.gateway(hop, srs=False)
         with gateway.client() as client:

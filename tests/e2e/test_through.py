@@ -1,8 +1,7 @@
-"""While the client waits: `mode = through` and `verify = callahead` with next hops that say what the test wants, stall, break
+"""While the client waits: `mode = through` (test_callahead: `verify = callahead`) with next hops that say what the test wants, stall, break
 off at each step, or are a real Postfix. What the next hop says is what the client hears; what it does not say in time, the
 spool takes over; nothing is lost, and twice comes only what RFC 1047 allows."""
 import re
-import signal
 import threading
 import time
 import unittest
@@ -294,6 +293,91 @@ class Through(Asking):
         self.stop(gateway)
         self.assertEqual(sum(b"DOT" in command for command in hop.commands), 0)
 
+    def test_lmtp_stalls(self):
+        """It has the text for one, and says nothing about the other: only that one gets it from the spool."""
+        slow = threading.Event()
+        slow.set()
+        hop = self.hop({"DOT <SLOW": lambda line: slow.is_set() and time.sleep(STALL) or b"250 2.0.0 Saved",
+                        "DOT": b"250 2.0.0 Saved"}, lmtp=True)
+        gateway = self.gateway(hop.target)
+        client = self.greeted(gateway)
+        reply = client.transfer(text_of(1), recipients=["alice@d0.example", "slow@d0.example"])
+        self.assertRegex(reply.text, "queued as")
+        slow.clear()
+        wait_until(lambda: hop.commands.count(b"RCPT TO:<slow@d0.example>") == 2, "the other one again", PATIENCE_S + STALL)
+        wait_until(lambda: [line for line in gateway.events("delivered") if line.get("way") != "through"], "event=delivered")
+        self.stop(gateway)
+        self.assertEqual(hop.commands.count(b"RCPT TO:<alice@d0.example>"), 1)
+        self.assertEqual(len(gateway.events("through_doubt")), 1)
+
+    def test_named_twice(self):
+        """A mailbox that is there already is not asked about, and gets it once."""
+        hop = self.hop(lmtp=True)
+        gateway = self.gateway(hop.target)
+        client = self.greeted(gateway)
+        reply = client.transfer(text_of(1), recipients=["a@d0.example", "A@D0.Example", "b@d0.example", "a@d0.example"])
+        self.assertEqual(reply.code, 250)
+        self.wait_for(hop, [1])
+        self.assertEqual(hop.messages[0][1], [b"<a@d0.example>", b"<b@d0.example>"])
+        self.stop(gateway)
+        self.assertEqual(self.ways(gateway), [("through", "250")])
+
+    def test_not_about_the_mailbox(self):
+        """What is between us and the next hop is not the client's business."""
+        for code in (503, 530):
+            hop = self.hop({"RCPT TO:<ODD": b"%d 5.5.1 What?" % code})
+            gateway = self.gateway(hop.target)
+            client = self.greeted(gateway)
+            client.expect(250, "MAIL FROM:<a@client.example>")
+            client.expect(250, "RCPT TO:<odd@d0.example>")
+            self.stop(gateway)
+            self.assertEqual([line["code"] for line in gateway.events("through_failed")], [str(code)])
+
+    def test_near_the_limit(self):
+        """A message that fits with our Received field fits; one that does not is refused, not bounced."""
+        limit = 10000
+        hop = self.hop(extensions=("PIPELINING", f"SIZE {limit}"))
+        gateway = self.gateway(hop.target)
+        client = self.greeted(gateway)
+        for size, code in ((limit - 450, 250), (limit - 10, 552)):
+            client.expect(250, f"MAIL FROM:<a@client.example> SIZE={size}")
+            reply = client.expect(code, "RCPT TO:<a@d0.example>")
+            self.assertEqual(reply.enhanced, "2.1.5" if code == 250 else "5.3.4")
+            client.expect(250, "RSET")
+        client.envelope("a@client.example", "a@d0.example")  # it did not say how large
+        client.expect(354, "DATA")
+        client.send(text_of(1, limit) + b".\r\n")
+        self.assertEqual(client.expect(552).enhanced, "5.3.4")
+        self.stop(gateway)
+        self.assertEqual(hop.messages, [])
+
+    def test_idle_clients(self):
+        """Clients that rest keep spooled mail for the same next hop waiting no longer than a moment."""
+        hop = self.hop()
+        gateway = self.gateway(hop.target, settings={"through.patience": '"1s"'})
+        idle = [self.greeted(gateway) for _ in range(24)]
+        for client in idle:
+            client.send(b"MAIL FROM:<a@client.example>\r\nRCPT TO:<a@d0.example>\r\n")
+        for client in idle:
+            self.assertEqual([client.reply().code for _ in range(2)], [250, 250])
+        for _ in range(8):  # until one finds no connection, and the spool takes over
+            busy = self.greeted(gateway)
+            busy.expect(250, "MAIL FROM:<a@client.example>")
+            busy.expect(250, "RCPT TO:<b@d0.example>")
+            if busy.command("RCPT TO:<c@plain.example>").code == 250:
+                break
+        else:
+            self.fail("all were passed through")
+        busy.expect(354, "DATA")
+        begin = time.monotonic()
+        busy.send(text_of(1) + b".\r\n")
+        busy.expect(250)
+        self.wait_for(hop, [1])
+        self.assertLess(time.monotonic() - begin, 10 if SLOW else 4)
+        # Those who rest where others wait give their connection back soon.
+        wait_until(lambda: hop.commands.count(b"RSET") + hop.commands.count(b"QUIT") > 0, "a connection given back", 20)
+        self.stop(gateway)
+
     def test_dsn(self):
         """Somebody must tell of the success: without DSN at the next hop it is the courier."""
         for words, relayed in ((("PIPELINING", "DSN"), 0), (("PIPELINING",), 1)):
@@ -470,100 +554,6 @@ class Through(Asking):
             wait_until(lambda: hop.count() == 3, "and another")
             self.stop(gateway)
             self.assertEqual(self.ways(gateway), [("through", "250")] * 2)
-
-
-class Callahead(Asking):
-    def asked(self, hop, user=b""):
-        return sum(command.upper().startswith(b"RCPT TO:<" + user.upper()) for command in hop.commands)
-
-    def test_cache(self):
-        hop = self.hop({"RCPT TO:<NOBODY": b"553 5.1.1 Nobody of that name", "RCPT TO:<GREY": b"450 4.2.0 Come back"})
-        gateway = self.gateway(hop.target, words="verify = callahead")
-        client = self.greeted(gateway)
-        for _ in range(3):
-            client.expect(250, "MAIL FROM:<sender@client.example>")
-            client.expect(250, "RCPT TO:<alice@d0.example>")
-            reply = client.expect(550, "RCPT TO:<nobody@D0.Example>")
-            self.assertEqual(reply.text, "5.1.1 Nobody of that name")
-            client.expect(250, "RCPT TO:<grey@d0.example>")
-            client.expect(250, "RSET")
-        self.assertEqual([self.asked(hop, user) for user in (b"alice", b"nobody", b"grey")], [1, 1, 3])
-        senders = {command for command in hop.commands if command.startswith(b"MAIL")}
-        self.assertEqual(len(senders), 1)
-        self.assertTrue(senders.pop().startswith(b"MAIL FROM:<>"))
-        self.assertGreaterEqual(hop.commands.count(b"RSET"), 4)
-        self.assertEqual(hop.messages, [])
-        self.assertEqual(client.transfer(text_of(1), recipients=["alice@d0.example"]).code, 250)
-        self.wait_for(hop, [1])
-        gateway.write_configuration()  # a reload forgets
-        gateway.signal(signal.SIGHUP)
-        wait_until(lambda: gateway.events("reloaded"), "event=reloaded")
-        client.expect(250, "MAIL FROM:<sender@client.example>")
-        client.expect(550, "RCPT TO:<nobody@d0.example>")
-        self.assertEqual(self.asked(hop, b"nobody"), 2)
-        self.stop(gateway)
-
-    def test_nobody_answers(self):
-        """Our own lists decide then."""
-        hop = self.hop({"RCPT": lambda line: time.sleep(STALL) or b"550 5.1.1 Too late"})
-        gateway = self.gateway(hop.target, words="verify = callahead")
-        client = self.greeted(gateway)
-        client.expect(250, "MAIL FROM:<sender@client.example>")
-        begin = time.monotonic()
-        client.expect(250, "RCPT TO:<nobody@d0.example>")
-        self.assertLess(time.monotonic() - begin, PATIENCE + (3 if SLOW else 0.8))
-        hop.server.server_close()
-        hop.answers["MAIL"] = None
-        begin = time.monotonic()
-        client.expect(250, "RCPT TO:<another@d0.example>")
-        self.assertLess(time.monotonic() - begin, PATIENCE + (3 if SLOW else 0.8))
-        self.stop(gateway)
-
-    def test_sender_refused(self):
-        """A server that refuses MAIL FROM:<> has said nothing about the mailbox."""
-        hop = self.hop({"MAIL FROM:<>": b"550 5.7.1 No bounces"})
-        gateway = self.gateway(hop.target, words="verify = callahead")
-        client = self.greeted(gateway)
-        self.assertEqual(client.transfer(text_of(1), recipients=["a@d0.example"]).code, 250)
-        self.wait_for(hop, [1])
-        self.stop(gateway)
-
-    def test_asked_once(self):
-        """Equal questions at the same time are one."""
-        hop = self.hop({"RCPT": lambda line: time.sleep(PATIENCE / 2) or b"550 5.1.1 No"})
-        gateway = self.gateway(hop.target, words="verify = callahead")
-        clients = [self.greeted(gateway) for _ in range(20)]
-        for client in clients:
-            client.send(b"MAIL FROM:<a@client.example>\r\nRCPT TO:<guess@d0.example>\r\nQUIT\r\n")
-        for client in clients:
-            self.assertEqual([client.reply().code for _ in range(3)], [250, 550, 221])
-        self.assertEqual(self.asked(hop), 1)
-        self.stop(gateway)
-
-    def test_mixed_with_others(self):
-        """Spooled domains share a transaction, whoever is asked; a pass-through one does not."""
-        hop = self.hop({"RCPT TO:<NO": b"550 5.1.1 No"})
-        gateway = self.gateway(hop.target, words="verify = callahead")
-        client = self.greeted(gateway)
-        client.expect(250, "MAIL FROM:<a@client.example>")
-        client.expect(250, "RCPT TO:<a@plain.example>")
-        client.expect(550, "RCPT TO:<no@d0.example>")
-        client.expect(250, "RCPT TO:<yes@d0.example>")
-        client.expect(354, "DATA")
-        client.send(text_of(5) + b".\r\n")
-        client.expect(250)
-        self.wait_for(hop, [5])
-        gateway.wait_messages("a", 1, "plain.example")
-        self.stop(gateway)
-
-    def test_lmtp(self):
-        hop = self.hop({"RCPT TO:<NO": b"550 5.1.1 No"}, lmtp=True)
-        gateway = self.gateway(hop.target, words="verify = callahead")
-        client = self.greeted(gateway)
-        client.expect(250, "MAIL FROM:<a@client.example>")
-        client.expect(550, "RCPT TO:<no@d0.example>")
-        client.expect(250, "RCPT TO:<yes@d0.example>")
-        self.stop(gateway)
 
 
 if __name__ == "__main__":

@@ -117,6 +117,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char text[64];
     (void)directory_alias_missing(directory, text, sizeof(text));
     (void)directory_alias_loop(directory, text, sizeof(text));
+    for (int i = 0; i <= domain; i++)
+        directory_set_flags(directory, i, DIRECTORY_NO_TARGET);
+    (void)directory_alias_copy(directory, text, sizeof(text));
     directory_free(directory);
     return 0;
 }

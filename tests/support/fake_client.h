@@ -17,11 +17,12 @@ struct client {
     struct hop *hop;
     uint32_t host;
     enum client_state state;
-    uint64_t due_us; /* when the next happens; UINT64_MAX: never */
+    uint64_t due_us;   /* when the next happens; UINT64_MAX: never */
+    uint64_t since_us; /* of that */
     struct delivery *delivery;
     uint32_t taken;
     uint64_t left_us; /* the server ends it when it is idle until then; 0: it does not */
-    bool used, cancelled, tls_failed, stale;
+    bool used, cancelled, tls_failed, stale, broken_off;
 };
 
 static struct client fake_clients[CLIENTS_MAX];
@@ -45,6 +46,7 @@ struct client *client_open(const struct client_setup *setup, const struct client
     client->hop = hop;
     client->host = place[1];
     enum host_mode mode = hop->modes[client->host];
+    client->since_us = fake_now_us;
     client->due_us = fake_now_us + (mode == HOST_MUTE ? 30000000 : fake_round_us);
     fake_client_count++;
     fake_client_most = fake_client_count > fake_client_most ? fake_client_count : fake_client_most;
@@ -94,6 +96,11 @@ void client_deliver(struct client *client, struct delivery *delivery)
     client->stale |= client->hop->takes_max > 0 && client->taken >= client->hop->takes_max;
     bool slow = client->hop->modes[client->host] == HOST_SLOW;
     client->due_us = fake_now_us + client->hop->delivery_us * (slow ? 100 : 1) + 1;
+    client->since_us = fake_now_us;
+    if (client->hop->modes[client->host] == HOST_HANGS)
+        client->due_us = fake_now_us + 300000000;
+    if (delivery->stepwise)
+        client->due_us = UINT64_MAX; /* it rests, until it is cancelled */
     client->hop->busy++;
     if (!client->stale)
         return;
@@ -101,6 +108,19 @@ void client_deliver(struct client *client, struct delivery *delivery)
     client->hop->stale++;
     if (client->taken == 0 || delivery->message_id++ > 0)
         abort(); /* it was to go over a fresh one */
+}
+
+uint64_t client_stall_us(const struct client *client)
+{
+    bool rests = client->delivery != NULL && client->delivery->stepwise;
+    bool waits = client->state == CLIENT_CONNECTING || (client->state == CLIENT_BUSY && !rests);
+    return waits ? fake_now_us - client->since_us : 0;
+}
+
+void client_break_off(struct client *client)
+{
+    client->broken_off = true;
+    client->due_us = fake_now_us;
 }
 
 void client_cancel(struct client *client)

@@ -18,7 +18,8 @@ enum host_mode {
     HOST_BUSY = 7,     /* 4xx to each delivery */
     HOST_NOT_EVEN = 8, /* client_open fails: EAFNOSUPPORT */
     HOST_SLOW = 9,     /* takes a hundred times as long */
-    HOST_MODES = 10,
+    HOST_HANGS = 10,   /* greets, and never answers a delivery */
+    HOST_MODES = 11,
 };
 
 /* One next hop, and what has come to it. */

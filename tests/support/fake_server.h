@@ -44,7 +44,9 @@ static void fake_client_turn(struct client *client)
     enum host_mode mode = client->hop->modes[client->host];
     bool good = mode != HOST_BUSY && !client->cancelled;
 
-    if (client->state == CLIENT_CONNECTING) {
+    if (client->broken_off || (mode == HOST_HANGS && client->state == CLIENT_BUSY)) {
+        fake_close(client, VERDICT_DEFERRED, 0, "timed out");
+    } else if (client->state == CLIENT_CONNECTING) {
         fake_greet(client);
     } else if (client->state == CLIENT_ENDING) {
         fake_close(client, 0, 0, NULL);

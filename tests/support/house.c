@@ -62,9 +62,11 @@ struct routes *house_routes(const char *const *pairs)
 }
 
 /* A resolver at port 9 of the loopback answers nobody: nothing leaves the machine. */
-static struct courier_rules house_rules(const struct house_plan *plan, const struct routes *routes)
+static struct courier_rules house_rules(const struct house *house, const struct house_plan *plan,
+                                        const struct routes *routes)
 {
     return (struct courier_rules){.routes = routes,
+                                  .directory = house->directory,
                                   .lifetime_s = plan->lifetime_s,
                                   .warn_after_s = plan->warn_after_s,
                                   .bounce_original_max = 50000};
@@ -72,7 +74,7 @@ static struct courier_rules house_rules(const struct house_plan *plan, const str
 
 void house_configure(struct house *house, const struct routes *routes)
 {
-    struct courier_rules rules = house_rules(house->plan, routes);
+    struct courier_rules rules = house_rules(house, house->plan, routes);
     courier_configure(house->courier, &rules);
 }
 
@@ -89,11 +91,12 @@ void house_open(struct house *house, const struct house_plan *plan, const struct
     house->log_descriptor = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     house->log = log_new(&(struct log_options){
         .descriptor = house->log_descriptor, .level = LOG_INFO, .format = LOG_LOGFMT});
-    CHECK(house->log != NULL);
+    house->directory = directory_new();
+    CHECK(house->log != NULL && house->directory != NULL);
     house->courier = courier_new(&(struct courier_options){
         .log = house->log,
         .hostname = "mx.example.org",
-        .rules = house_rules(plan, routes),
+        .rules = house_rules(house, plan, routes),
         .schedule_s = {plan->retry_min_s,                                                  plan->retry_max_s},
         .schedule_count = 2,
         .connections_max = 50,
@@ -131,6 +134,7 @@ void house_close(struct house *house)
     spool_stop(house->spool);
     spool_close(house->spool);
     courier_free(house->courier);
+    directory_free(house->directory);
     log_free(house->log);
     close(house->log_descriptor);
 }

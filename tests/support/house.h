@@ -22,6 +22,7 @@ struct house {
     struct spool *spool;
     struct staging *staging;
     struct courier *courier;
+    struct directory *directory; /* empty: every sender is foreign */
     struct bell bell;
     uint64_t next_id;   /* of the next message */
     uint64_t last;      /* end of the last record staged */

@@ -207,7 +207,7 @@ void postman_init(struct postman *postman, void **state, const struct scene *sce
         .worker = &postman->worker,
         .hostname = "mx.example.com",
         .callbacks = &callbacks,
-        .timeouts = {5, 5, 5, 5, 5, 5, 5},
+        .timeouts = {5, 5, 5, 5, 5, 5, 5, 60},
     };
     postman->peer.tls = ROUTE_TLS_NONE;
     if (scene != NULL) {

@@ -75,7 +75,7 @@ static void test_replies(void **state)
     front_say(client, "RCPT TO:<alice@through.org>\r\n");
     front_answer(front_asked(HOP_RECIPIENT), HOP_ACCEPTED, 251, "forwards");
     front_hear(client, "251 2.7.9 forwards\r\n");
-    front_say(client, "RCPT TO:<alice@through.org>\r\n");
+    front_say(client, "RCPT TO:<bob@through.org>\r\n");
     front_answer(front_asked(HOP_RECIPIENT), HOP_ACCEPTED, 252, "perhaps");
     front_hear(client, "250 2.7.9 perhaps\r\n");
     close(client);
@@ -149,7 +149,9 @@ static void test_mixed(void **state)
     int client = front_greet();
     front_accept(client, "a@through.org");
     front_accept(client, "b@through.org");
-    front_accept(client, "a@through.org"); /* twice: the spool would have it once */
+    front_say(client, "RCPT TO:<A@Through.org>\r\n"); /* it is there, and gets it once */
+    front_hear(client, "250 2.1.5 Recipient ok");
+    front_accept(client, "c@through.org");
     front_say_text(client, 640);
     struct hop_question *question = front_asked(HOP_TEXT);
     question->mixed = true;
@@ -206,7 +208,7 @@ static void test_announced_too_big(void **state)
     front_hear(client, "250 2.1.0 ");
     front_say(client, "RCPT TO:<a@through.org>\r\n");
     struct hop_question *question = front_asked(HOP_RECIPIENT);
-    assert_int_equal(question->size, 9000000);
+    assert_in_range(question->size, 9000000 + 100, 9000000 + STAMP_LEN_MAX); /* with our stamp */
     front_answer(question, HOP_ACCEPTED, 250, "ok");
     front_hear(client, "250 2.7.9 ok");
     front_say_text(client, 64); /* it need not be true */
@@ -333,14 +335,19 @@ static void test_callahead(void **state)
         front_answer(question, cases[i].answer, cases[i].code, "said");
         front_hear(client, cases[i].line);
     }
-    front_say(client, "RCPT TO:<p@plain.org>\r\nRCPT TO:<a@through.org>\r\n");
+    /* Who has let us wait once is not asked again; nor about somebody who is there. */
+    front_say(client, "RCPT TO:<p@plain.org>\r\nRCPT TO:<a@through.org>\r\n"
+                      "RCPT TO:<1@ahead.org>\r\nRCPT TO:<4@ahead.org>\r\n");
     front_hear(client, "250 2.1.5 ");
     front_hear(client, "452 4.5.3 ");
+    front_hear(client, "250 2.1.5 ");
+    front_hear(client, "250 2.1.5 ");
+    front_nobody_asked();
     front_say_text(client, 64);
     front_hear(client, "250 2.0.0 Ok: queued as ");
     front_spooled(&(struct front_message){
         {"1@ahead.org", "3@ahead.org", "p@plain.org"},
-        4, 64
+        5, 64
     });
     close(client);
     front_stop();

@@ -265,14 +265,73 @@ static void test_patience(void **state)
     assert_int_equal(next_hop.cancelled_count, 1);
     assert_int_equal(callaheads_next_us(callaheads), UINT64_MAX);
     assert_false(callaheads_at_rest(callaheads));
-    struct hop_question *again = ask("alice@example.org"); /* while that one still ends */
-    assert_int_equal(next_hop.given_count, 2);
     next_hop_connect(next_hop.given[0]);
     next_hop_answer(next_hop.given[0], 0, 250, "late");
     next_hop_break(next_hop.given[0]);
     assert_int_equal(next_hop.returned_count, 2);
+}
+
+/* A next hop that lets us wait is not asked for a while; then one question tries it. */
+static void test_stalls(void **state)
+{
+    (void)state;
+    know("known@example.org", 550);
+    ask("alice@example.org");
+    now_us += SECOND;
+    ask("alice@example.org");
+    now_us += 4 * SECOND;
+    callaheads_turn(callaheads, now_us);
+    heard(2, HOP_UNREACHABLE);
+    ask("alice@example.org"); /* though one still waits for the same */
+    heard(3, HOP_UNREACHABLE);
+    ask("bob@example.com"); /* another domain, the same next hop */
+    heard(4, HOP_UNREACHABLE);
+    ask("known@example.org");
+    heard(5, HOP_REFUSED);
+    assert_int_equal(next_hop.given_count, 2);
+    know("carol@example.net", 250); /* another next hop */
+    now_us += SECOND;
+    callaheads_turn(callaheads, now_us);
+    heard(7, HOP_UNREACHABLE);
+    next_hop_break(next_hop.given[1]);
+    now_us += STALL_US;
+    struct hop_question *trial = ask("alice@example.org");
+    assert_int_equal(next_hop.given_count, 4);
+    ask("bob@example.org"); /* not before that one is answered */
+    heard(8, HOP_UNREACHABLE);
+    say(250, "well again");
+    assert_int_equal(trial->answer, HOP_ACCEPTED);
+    know("bob@example.org", 550);
+}
+
+/* Who leaves has not waited in vain. */
+static void test_leaver_is_no_stall(void **state)
+{
+    (void)state;
+    struct hop_question *question = ask("alice@example.org");
+    atomic_store(&question->abandoned, true);
+    now_us += PATIENCE_LOOK_US;
+    callaheads_turn(callaheads, now_us);
+    heard(1, HOP_UNREACHABLE);
+    struct hop_question *again = ask("alice@example.org"); /* while that one still ends */
+    assert_int_equal(next_hop.given_count, 2);
+    next_hop_break(next_hop.given[0]);
     say(550, "no");
     assert_int_equal(again->answer, HOP_REFUSED);
+}
+
+/* 5xx that are between us and the next hop. */
+static void test_not_about_the_mailbox(void **state)
+{
+    (void)state;
+    static const unsigned codes[] = {500, 503, 530, 555};
+    for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
+        struct hop_question *question = ask("alice@example.org");
+        say(codes[i], "what do you want");
+        assert_int_equal(question->answer, HOP_UNREACHABLE);
+        is_cached("alice@example.org", false);
+    }
+    assert_int_equal(callaheads_counters(callaheads)->entries, 0);
 }
 
 static void test_stop(void **state)
@@ -304,6 +363,9 @@ int main(void)
         TEST(test_second_connection),
         TEST(test_merges),
         TEST(test_patience),
+        TEST(test_stalls),
+        TEST(test_leaver_is_no_stall),
+        TEST(test_not_about_the_mailbox),
         TEST(test_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -48,7 +48,7 @@ static void greetings(void **state)
     fails(state, SCRIPT("S 354 what", "C QUIT", NULL), VERDICT_DEFERRED, 354, "what");
     fails(state, SCRIPT("S HTTP/1.1 400 Bad Request", "E", NULL), VERDICT_DEFERRED, 0,
           "the server does not speak SMTP");
-    fails(state, SCRIPT("S 220-a", "S 221 b", "E", NULL), VERDICT_DEFERRED, 0,
+    fails(state, SCRIPT("S 220-a", "S 421 b", "E", NULL), VERDICT_DEFERRED, 0,
           "the server does not speak SMTP");
     fails(state, SCRIPT("S 199 a", "E", NULL), VERDICT_DEFERRED, 0,
           "the server does not speak SMTP");
@@ -438,7 +438,7 @@ static void few_blocks(void **state)
 static void is_silent(void **state, const char *const *script, const char *text, bool data_sent)
 {
     stage_begin(state, script);
-    postman.setup.timeouts = (struct client_timeouts){1, 1, 1, 1, 1, 1, 1};
+    postman.setup.timeouts = (struct client_timeouts){1, 1, 1, 1, 1, 1, 1, 0};
     stage_play();
     free(stage_scene.text);
     assert_string_equal(postman.why.text, text);
@@ -498,6 +498,18 @@ static void slow_reader(void **state)
     free(text);
 }
 
+/* One that does a little before each time-out is given up all the same. */
+static void too_long(void **state)
+{
+    stage_begin(state, SCRIPT(PIPELINED, "W 800", "S 250 ok", "W 800", "S 250 ok", "W 800",
+                              "S 354 go", "E", NULL));
+    postman.setup.timeouts = (struct client_timeouts){1, 1, 1, 1, 1, 1, 1, 2};
+    stage_play();
+    free(stage_scene.text);
+    stage_expect(&parcel, 0, VERDICT_DEFERRED, 0, "timed out: the delivery takes too long");
+    assert_int_equal(parcel.recipients[0].verdict.status.class, 4);
+}
+
 static void no_reply_to_quit(void **state)
 {
     stage_begin(state, SCRIPT(GREET("S 250 HELP"), "C QUIT", "E", NULL));
@@ -531,6 +543,7 @@ int main(void)
         TWICE(few_blocks),
         cmocka_unit_test(silence),
         cmocka_unit_test(slow_reader),
+        cmocka_unit_test(too_long),
         TWICE(no_reply_to_quit),
     };
     return cmocka_run_group_tests(tests, twice_set_up, NULL);

@@ -250,6 +250,8 @@ static void too_many_recipients(void **state)
     stage_end(stage_stuffed);
     stage_expect(&parcel, 0, VERDICT_DELIVERED, 250, "ok");
     stage_expect(&parcel, 1, VERDICT_DEFERRED, 552, "too many");
+    assert_int_equal(parcel.recipients[1].verdict.status.class, 4);
+    assert_int_equal(parcel.recipients[1].verdict.status.detail, 3);
     stage_expect(&parcel, 2, VERDICT_REFUSED, 552, "mailbox full");
 }
 

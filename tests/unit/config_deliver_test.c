@@ -123,8 +123,8 @@ static void wrong_values_are_told(void **state)
         WRONG(NEEDED "queue { lifetime = 0 }", "4: queue.lifetime: 0 is not between 1s and 30d\n"),
         WRONG(NEEDED "queue { lifetime = 1h\n warn_after = 1h }",
               "5: queue.warn_after is not shorter than queue.lifetime\n"),
-        WRONG(NEEDED "queue { bounce_size = 101M }",
-              "4: queue.bounce_size: 101M is not between 0 and 100M\n"),
+        WRONG(NEEDED "queue { bounce_size = 11M }",
+              "4: queue.bounce_size: 11M is not between 0 and 10M\n"),
         WRONG(NEEDED "resolver { address = {\"dns.example\",\n \"127.0.0.1:0\", \"\"} }",
               "4: resolver.address: \"dns.example\" is not an address like \"192.0.2.53\" or "
               "\"[2001:db8::53]:5353\"\n"

@@ -112,6 +112,46 @@ static void relay_without_deliver_goes_to_the_mx(void **state)
     config_free(config);
 }
 
+/* A next hop that is this gateway itself; other ports and machines are not. */
+static void we_are_no_next_hop(void **state)
+{
+    (void)state;
+#define HOST "hostname = \"mx.example.org\"\n"
+#define PORTS                                                                                      \
+    "listener \"mx\" { address = {\"192.0.2.1:2525\", \"0.0.0.0:2526\", \"[::]:2527\"} }\n"
+#define TO(target) HOST PORTS "domain \"a.example\" { recipients = \"*\" deliver = " target " }\n"
+#define SAID(name, port)                                                                           \
+    "3: domain.deliver: " name " port " port " is this gateway itself: mail would go round\n"
+    static const struct scratch_wrong cases[] = {
+        WRONG(TO("\"smtp:192.0.2.1:2525\""), SAID("192.0.2.1", "2525")),
+        WRONG(TO("\"smtp:MX.Example.org:2525\""), SAID("MX.Example.org", "2525")),
+        WRONG(TO("\"lmtp:127.0.0.1:2526\""), SAID("127.0.0.1", "2526")),
+        WRONG(TO("\"smtp:localhost:2526\""), SAID("localhost", "2526")),
+        WRONG(TO("\"smtp:[::1]:2527\""), SAID("::1", "2527")),
+        WRONG(TO("\"smtp:localhost:2527\""), SAID("localhost", "2527")),
+        WRONG(TO("{\"smtp:x.example\", \"smtp:127.1.2.3:2526\"}"), SAID("127.1.2.3", "2526")),
+        WRONG(
+            TO("\"discard:\"") "relay { deliver = \"smtp:192.0.2.1:2525\" }",
+            "4: relay.deliver: 192.0.2.1 port 2525 is this gateway itself: mail would go round\n"),
+    };
+    scratch_all_wrong(cases, sizeof(cases) / sizeof(cases[0]));
+    static const char *const good[] = {
+        TO("\"smtp:192.0.2.1:2526\""),
+        TO("\"smtp:192.0.2.2:2525\""),
+        TO("\"smtp:mx.example.org:26\""),
+        TO("\"smtp:127.0.0.1:2525\""),
+        TO("\"lmtp:unix:/run/lmtp\""),
+        TO("\"mx:mx.example.org\""),
+        TO("\"discard:\"") "relay { deliver = \"smtp:smart.example\" }",
+    };
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+        config_free(scratch_good(good[i]));
+#undef HOST
+#undef PORTS
+#undef TO
+#undef SAID
+}
+
 static void wrong_routes_are_told(void **state)
 {
     (void)state;
@@ -258,6 +298,41 @@ static void aliases_to_nobody_are_told(void **state)
     scratch_all_wrong(&wrong, 1);
 }
 
+static void copies_need_a_target(void **state)
+{
+    (void)state;
+    static const struct scratch_wrong wrong = {
+        NEEDED "domain \"b.example\" { }\n"
+               "alias \"rob@b.example\" { to = \"bob@example.com\" }\n"
+               "alias \"info@b.example\" { to = {\"bob@example.com\", \"info@b.example\"} }",
+        "6: an alias keeps a copy in a domain that has no deliver: "
+        "info@b.example -> info@b.example\n"};
+    scratch_all_wrong(&wrong, 1);
+}
+
+/* Some editors begin a file with U+FEFF. */
+static void a_mark_at_the_start_of_a_file_is_skipped(void **state)
+{
+    (void)state;
+    scratch_write("users",
+                  "\xef\xbb\xbf# users\n\xef\xbb\xbf"
+                  "jane\n",
+                  20);
+    scratch_write("aliases", "\xef\xbb\xbfinfo@b.example: bob@b.example\n", 33);
+    scratch_write("marked",
+                  "\xef\xbb\xbf"
+                  "bob\n",
+                  7);
+    struct config *config = scratch_good(
+        NEEDED
+        "domain \"b.example\" { recipients = {\"@users\", \"@marked\"} deliver = \"discard:\" }\n"
+        "aliases = \"@aliases\"");
+    assert_string_equal(targets_of(config, "info@b.example"), "bob@b.example");
+    assert_string_equal(targets_of(config, "\xef\xbb\xbfjane@b.example"),
+                        "\xef\xbb\xbfjane@b.example"); /* elsewhere it is a letter */
+    config_free(config);
+}
+
 static void srs_is_made_of_its_secrets(void **state)
 {
     (void)state;
@@ -265,7 +340,8 @@ static void srs_is_made_of_its_secrets(void **state)
     scratch_write("srs.key", secrets, sizeof(secrets) - 1);
     assert_int_equal(chmod(scratch_path("srs.key"), 0644), 0);
     struct config *config = scratch_good(
-        NEEDED "srs { domain = \"srs.example.org\" secret = \"srs.key\" max_age = 7d }");
+        NEEDED
+        "srs { domain = \"srs.example.org\" secret = \"srs.key\" max_age = 7d hash_length = 9 }");
     assert_non_null(config->srs);
     assert_ptr_equal(config->courier.rules.srs, config->srs);
     assert_true(srs_is_ours(config->srs, BYTES("SRS.example.org")));
@@ -274,6 +350,7 @@ static void srs_is_made_of_its_secrets(void **state)
     assert_int_equal(srs_forward(config->srs, BYTES("a@b.example"), 1700000000, path, &len),
                      SRS_OK);
     assert_memory_equal(path, "SRS0=", 5);
+    assert_int_equal(path[5 + 9], '=');
 
     /* Who can read it can forge addresses. */
     FILE *out = open_memstream(&said, &size);
@@ -320,6 +397,9 @@ static void wrong_srs_is_told(void **state)
               "5: srs.max_age: 36h is not a multiple of 1d\n"),
         WRONG(NEEDED "srs { domain = a.example secret = \"srs.key\"\n max_age = 366d }",
               "5: srs.max_age: 366d is not between 1d and 365d\n"),
+        WRONG(NEEDED "srs { domain = a.example secret = \"srs.key\"\n hash_length = 3 }",
+              "5: srs.hash_length: 3 is not between 4 and 20\n"),
+        WRONG(NEEDED "srs { hash_length = 8 }", "4: srs has no domain\n"),
     };
     scratch_all_wrong(cases, sizeof(cases) / sizeof(cases[0]));
 }
@@ -331,11 +411,14 @@ int main(void)
         cmocka_unit_test(every_word_of_a_domain_is_understood),
         cmocka_unit_test(relay_without_deliver_goes_to_the_mx),
         cmocka_unit_test(wrong_routes_are_told),
+        cmocka_unit_test(we_are_no_next_hop),
         cmocka_unit_test(aliases_lead_on),
         cmocka_unit_test(wrong_aliases_are_told),
         cmocka_unit_test(circles_are_told_with_their_place),
         cmocka_unit_test(a_domain_may_have_nothing_but_aliases),
         cmocka_unit_test(aliases_to_nobody_are_told),
+        cmocka_unit_test(copies_need_a_target),
+        cmocka_unit_test(a_mark_at_the_start_of_a_file_is_skipped),
         cmocka_unit_test(srs_is_made_of_its_secrets),
         cmocka_unit_test(wrong_srs_is_told),
     };

@@ -60,6 +60,16 @@ static const char *const zone[] = {"sorted.test 300 MX 30 c.test",
                                    "both.test 300 AAAA 2001:db8::5",
                                    "both.test 300 A 127.0.0.6",
                                    "both.test 300 AAAA 2001:db8::6",
+                                   "mapped.test 300 AAAA ::ffff:127.0.0.99",
+                                   "mapped-other.test 300 AAAA ::ffff:192.0.2.9",
+                                   "zero.test 300 A 0.0.0.0",
+                                   "zero-v6.test 300 AAAA ::",
+                                   "loopback.test 300 A 127.8.9.10",
+                                   "multi.test 300 MX 10 of-many.test",
+                                   "of-many.test 300 A 224.0.0.1",
+                                   "of-many.test 300 A 255.255.255.255",
+                                   "of-many.test 300 AAAA ff02::1",
+                                   "of-many.test 300 AAAA ::ffff:239.1.2.3",
                                    "equal.test 300 MX 10 a.test",
                                    "equal.test 300 MX 10 b.test",
                                    "equal.test 300 MX 10 c.test",
@@ -295,15 +305,66 @@ static void loops(void **state)
     assert_int_equal(exchange_count(made), 1);
     exchange_free(made);
     finder_setup.smtp_port = PORT;
-    /* A next hop that was named is taken at its word. */
+    /* A next hop of the configuration, too: by address, by name; refused when it is the only one.
+     * Another port is another service. */
     static const struct route_host us[] = {
-        {"127.0.0.99", 2525, 1}
+        {"127.0.0.99", 2525, 1},
+        {"us.test",    2525, 1},
+        {"192.0.2.7",  2525, 1},
+        {"127.0.0.99", 2526, 1},
     };
-    const struct route smtp = {.kind = ROUTE_SMTP, .hosts = us, .host_count = 1};
+    struct route smtp = {.kind = ROUTE_SMTP, .hosts = us, .host_count = 2};
+    refuses(&smtp, "a.test", "REFUSED 0 5.4.6", "ourselves");
+    smtp.hosts = &us[1];
+    smtp.host_count = 1;
+    refuses(&smtp, "a.test", "REFUSED 0 5.4.6", "ourselves");
+    static const char *const other[] = {"0  192.0.2.7:2525", "0  127.0.0.99:2526"};
+    smtp.host_count = 3;
     made = finder_make(&smtp, "a.test");
     find(made);
-    assert_int_equal(exchange_count(made), 1);
+    has(made, other, 2);
     exchange_free(made);
+    asker_end();
+}
+
+/* Addresses that lead to us though they are not those that we listen on, or to nobody. */
+static void odd_addresses(void **state)
+{
+    (void)state;
+    finder_begin(zone);
+    const union address_any *usual = finder_setup.ours;
+    refuses(&finder_mx, "mapped.test", "REFUSED 0 5.4.6", "ourselves");
+    refuses(&finder_mx, "zero-v6.test", "REFUSED 0 5.4.6", "ourselves"); /* we are at ::1 */
+    static const char *const mapped[] = {"0 mapped-other.test 192.0.2.9:2525"};
+    static const char *const zero[] = {"0 zero.test 0.0.0.0:2525"};
+    static const char *const loopback[] = {"0 loopback.test 127.8.9.10:2525"};
+    struct exchange *made = find_mx("mapped-other.test");
+    has(made, mapped, 1);
+    exchange_free(made);
+    made = find_mx("zero.test"); /* at 127.0.0.1 there is somebody else */
+    has(made, zero, 1);
+    exchange_free(made);
+    made = find_mx("loopback.test");
+    has(made, loopback, 1);
+    exchange_free(made);
+    union address_any ours[1];
+    finder_setup.ours = ours;
+    finder_setup.our_count = 1;
+    assert_true(listener_parse("127.0.0.1:2525", &ours[0]));
+    refuses(&finder_mx, "zero.test", "REFUSED 0 5.4.6", "ourselves");
+    made = find_mx("loopback.test");
+    has(made, loopback, 1);
+    exchange_free(made);
+    assert_true(listener_parse("0.0.0.0:2525", &ours[0]));
+    refuses(&finder_mx, "zero.test", "REFUSED 0 5.4.6", "ourselves");
+    refuses(&finder_mx, "loopback.test", "REFUSED 0 5.4.6", "ourselves");
+    assert_true(listener_parse("0.0.0.0:2526", &ours[0]));
+    made = find_mx("zero.test");
+    has(made, zero, 1);
+    exchange_free(made);
+    finder_setup.ours = usual;
+    finder_setup.our_count = 2;
+    refuses(&finder_mx, "multi.test", "REFUSED 0 5.4.4", "no MX of multi.test has an address");
     asker_end();
 }
 
@@ -360,9 +421,9 @@ static void named(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(in_order),     cmocka_unit_test(by_chance), cmocka_unit_test(bounded),
-        cmocka_unit_test(without_ipv6), cmocka_unit_test(literals),  cmocka_unit_test(reasons),
-        cmocka_unit_test(loops),        cmocka_unit_test(named),
+        cmocka_unit_test(in_order),     cmocka_unit_test(by_chance),     cmocka_unit_test(bounded),
+        cmocka_unit_test(without_ipv6), cmocka_unit_test(literals),      cmocka_unit_test(reasons),
+        cmocka_unit_test(loops),        cmocka_unit_test(odd_addresses), cmocka_unit_test(named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

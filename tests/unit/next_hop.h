@@ -7,6 +7,7 @@
 #define destinations_find    next_hop_find
 #define destinations_deliver next_hop_deliver
 #define destinations_cancel  next_hop_cancel
+#define destinations_crowded next_hop_crowded
 #define client_continue      next_hop_continue
 #define hop_return           next_hop_return
 
@@ -30,7 +31,8 @@ static struct {
     struct delivery *cancelled[NEXT_HOP_MAX];
     struct hop_question *returned[NEXT_HOP_MAX];
     uint32_t given_count, cancelled_count, returned_count, continued;
-    char client; /* whose address is a client */
+    uint32_t crowded; /* destination where others wait; 0: none */
+    char client;      /* whose address is a client */
 } next_hop;
 
 /* The last port digit is the destination: smtp:127.0.0.1:2501 is 1. */
@@ -56,6 +58,12 @@ void destinations_cancel(struct destinations *destinations, struct delivery *del
     (void)destinations;
     CHECK(next_hop.cancelled_count < NEXT_HOP_MAX);
     next_hop.cancelled[next_hop.cancelled_count++] = delivery;
+}
+
+bool destinations_crowded(const struct destinations *destinations, uint32_t index)
+{
+    (void)destinations;
+    return index == next_hop.crowded;
 }
 
 void client_continue(struct client *client)

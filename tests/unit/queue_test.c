@@ -87,11 +87,11 @@ static void due_order(void **state)
     assert_true(queue_next_us(queue) == 200);
     add(queue, 4, 250, 250);
     add(queue, 5, 350, 350);
-    /* The oldest due comes first, whether it is new or a retry. */
-    assert_int_equal(take(queue, 400), 2);
+    /* What is new and what comes back by turns, of each the oldest. */
     assert_int_equal(take(queue, 400), 4);
-    assert_int_equal(take(queue, 400), 1);
+    assert_int_equal(take(queue, 400), 2);
     assert_int_equal(take(queue, 400), 5);
+    assert_int_equal(take(queue, 400), 1);
     assert_int_equal(take(queue, 400), 0);
     queue_free(queue);
 }
@@ -108,9 +108,68 @@ static void made_ready(void **state)
     consignment_ready(queue, first);
     assert_true(queue_next_us(queue) == 0);
     add(queue, 3, 2 * second, 2 * second);
-    assert_int_equal(take(queue, 6 * second), 1);
     assert_int_equal(take(queue, 6 * second), 3);
+    assert_int_equal(take(queue, 6 * second), 1);
     assert_int_equal(take(queue, 6 * second), 2);
+    queue_free(queue);
+}
+
+/* However much is due again, READY or by time, every other one that is taken is new; and new mail
+ * that comes without end does not keep the others back. */
+static void new_among_a_backlog(void **state)
+{
+    (void)state;
+    enum { BACKLOG = 1000, NEW = 100 };
+    struct queue *queue = make();
+    for (uint64_t id = 1; id <= BACKLOG; id++) {
+        struct consignment *one = add(queue, id, 0, id % 2 * second)->consignments;
+        if (id % 2 == 0) {
+            consignment_grab(queue, one);
+            consignment_ready(queue, one);
+        }
+    }
+    assert_int_equal(take(queue, 5 * second) <= BACKLOG, 1);
+    for (uint64_t id = 1; id <= NEW; id++)
+        add(queue, BACKLOG + id, 5 * second, 5 * second);
+    for (uint64_t id = 1; id <= NEW; id++) {
+        uint64_t first = take(queue, 5 * second), second_one = take(queue, 5 * second);
+        assert_int_equal(first, BACKLOG + id);
+        assert_in_range(second_one, 1, BACKLOG);
+    }
+    assert_true(queue_next_us(queue) == 0);
+    for (int i = 0; i < BACKLOG - NEW - 1; i++)
+        assert_in_range(take(queue, 5 * second), 1, BACKLOG);
+    assert_null(queue_take(queue, 5 * second));
+    queue_free(queue);
+}
+
+/* Only what was never put back is new. */
+static void fresh_once(void **state)
+{
+    (void)state;
+    struct queue *queue = make();
+    for (int way = 0; way < 4; way++) {
+        struct consignment *one = add(queue, 1, 0, 0)->consignments;
+        assert_true(one->fresh);
+        if (way == 3) { /* what stands among the new is found there */
+            consignment_grab(queue, one);
+            assert_true(consignment_drop(queue, one));
+            break;
+        }
+        assert_ptr_equal(queue_take(queue, 0), one);
+        assert_true(one->fresh);
+        if (way == 0)
+            consignment_ready(queue, one);
+        else if (way == 1)
+            consignment_wait(queue, one, second);
+        else
+            consignment_hold(queue, one);
+        assert_false(one->fresh);
+        consignment_grab(queue, one);
+        assert_false(one->fresh);
+        assert_true(consignment_drop(queue, one));
+    }
+    assert_null(queue_take(queue, UINT64_MAX));
     queue_free(queue);
 }
 
@@ -281,6 +340,8 @@ struct model {
     enum consignment_state expected[PARTS_MAX];
     uint64_t due_us[PARTS_MAX];
     uint64_t order[PARTS_MAX]; /* READY, LINED: when it joined */
+    bool fresh[PARTS_MAX];
+    bool fresh_had; /* the last one that was taken */
     uint64_t joined, random, now_us;
     uint32_t count;
 };
@@ -301,29 +362,39 @@ static void forget(struct model *model, uint32_t i)
     model->expected[i] = model->expected[last];
     model->due_us[i] = model->due_us[last];
     model->order[i] = model->order[last];
+    model->fresh[i] = model->fresh[last];
 }
 
-/* What queue_take must return: of the first READY and the least WAITING that is due, the older. */
+/* What queue_take must return: the first new one, or of the first READY and the least WAITING that
+ * is due the older; by turns when there are both. */
 static void model_take(struct model *model)
 {
-    uint32_t ready = UINT32_MAX;
+    uint32_t fresh = UINT32_MAX, ready = UINT32_MAX;
     uint64_t due = UINT64_MAX;
     for (uint32_t i = 0; i < model->count; i++) {
-        if (model->expected[i] == CONSIGNMENT_READY &&
+        if (model->expected[i] == CONSIGNMENT_READY && model->fresh[i] &&
+            (fresh == UINT32_MAX || model->order[i] < model->order[fresh]))
+            fresh = i;
+        if (model->expected[i] == CONSIGNMENT_READY && !model->fresh[i] &&
             (ready == UINT32_MAX || model->order[i] < model->order[ready]))
             ready = i;
         if (model->expected[i] == CONSIGNMENT_WAITING && model->due_us[i] < due)
             due = model->due_us[i];
     }
     struct consignment *taken = queue_take(model->queue, model->now_us);
-    if (ready == UINT32_MAX && due > model->now_us) {
+    bool again = ready != UINT32_MAX || due <= model->now_us;
+    bool fresh_now = fresh != UINT32_MAX && (!again || !model->fresh_had);
+    model->fresh_had = fresh_now;
+    if (!fresh_now && !again) {
         assert_null(taken);
         assert_true(queue_next_us(model->queue) == due);
         return;
     }
     assert_non_null(taken);
     uint32_t i = part_of(model, taken);
-    if (ready != UINT32_MAX && (due > model->now_us || due >= model->due_us[ready]))
+    if (fresh_now)
+        assert_int_equal(i, fresh);
+    else if (ready != UINT32_MAX && (due > model->now_us || due >= model->due_us[ready]))
         assert_int_equal(i, ready);
     else
         assert_true(model->expected[i] == CONSIGNMENT_WAITING && model->due_us[i] == due);
@@ -342,6 +413,7 @@ static void model_new(struct model *model)
     model->expected[i] = wait == 0 ? CONSIGNMENT_READY : CONSIGNMENT_WAITING;
     model->due_us[i] = model->now_us + wait;
     model->order[i] = ++model->joined;
+    model->fresh[i] = wait == 0;
 }
 
 /* Something for one that is TAKEN. */
@@ -362,6 +434,7 @@ static void model_settle(struct model *model, uint32_t i)
         model->expected[i] = CONSIGNMENT_READY;
         model->order[i] = ++model->joined;
         consignment_ready(model->queue, part);
+        model->fresh[i] = false;
         model->due_us[i] = part->due_us; /* the latest time that the queue was told */
         assert_true(part->due_us <= model->now_us);
         break;
@@ -477,6 +550,8 @@ int main(void)
         cmocka_unit_test(arrival_order),
         cmocka_unit_test(due_order),
         cmocka_unit_test(made_ready),
+        cmocka_unit_test(new_among_a_backlog),
+        cmocka_unit_test(fresh_once),
         cmocka_unit_test(hold_and_flush),
         cmocka_unit_test(schedule),
         cmocka_unit_test(recipients),

@@ -74,6 +74,8 @@ static void good(void **state)
     whole("250-a\r\n250\r\n", 250, "a", "0:a|1:|");
     whole("599 x\r\n", 599, "x", NULL);
     whole("250 a\rb\r\r\n", 250, "a?b?", NULL);
+    whole("250-a\r\n251 b\r\n", 251, "a b", "0:a|1:b|"); /* bad style: the last code counts */
+    whole("550-5.1.1 no\r\n552-x\r\n554 y\r\n", 554, "no x y", NULL);
 }
 
 static void statuses(void **state)
@@ -148,7 +150,7 @@ static void broken(void **state)
 {
     static const char *const cases[] = {
         "\r\n",           "\n",          "25\r\n",           "25x ok\r\n", "199 no\r\n",
-        "600 no\r\n",     "000 no\r\n",  "250x\r\n",         "2500\r\n",   "250-a\r\n251 b\r\n",
+        "600 no\r\n",     "000 no\r\n",  "250x\r\n",         "2500\r\n",   "250-a\r\n450 b\r\n",
         " 250 ok\r\n",    "\t250 a\r\n", "-250 a\r\n",       "2 50 a\r\n", "HTTP/1.1 200 OK\r\n",
         "250-a\r\nb\r\n", "250\tok\r\n", "\x16\x03\x01\r\n", "250.ok\r\n",
     };

@@ -230,11 +230,68 @@ static void many(void **state)
     routes_free(routes);
 }
 
+/* Two tables are the same when they say the same, in the same order. */
+static void same(void **state)
+{
+    (void)state;
+    static const char *const target = "smtp:mx.example.com:26";
+    static const struct route_options plain = {0};
+    static const struct route_options others[] = {
+        {0},
+        {.tls = ROUTE_TLS_REQUIRED},
+        {.tls_verify = true},
+        {.through = true},
+        {.callahead = true},
+        {.connections = 3},
+        {.rate = 7},
+    };
+    const char *error;
+    struct routes *one = routes_new(), *nothing = routes_new();
+    add(one, "a.example", "maildir:/var/mail/%d/%u");
+    assert_true(routes_add(one, BYTES("b.example"), &target, 1, &plain, &error));
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        struct routes *other = routes_new();
+        add(other, "A.example", "maildir:/var/mail/%d/%u");
+        assert_false(routes_same(one, other));
+        assert_true(routes_add(other, BYTES("b.example"), &target, 1, &others[i], &error));
+        assert_int_equal(routes_same(one, other), i == 0);
+        assert_int_equal(routes_same(other, one), i == 0);
+        routes_free(other);
+    }
+    struct routes *turned = routes_new(), *moved = routes_new();
+    add(turned, "b.example", target);
+    add(turned, "a.example", "maildir:/var/mail/%d/%u");
+    assert_false(routes_same(one, turned));
+    add(moved, "a.example", "maildir:/var/mail/%d/%u");
+    add(moved, "b.example", "smtp:mx.example.com:27");
+    assert_false(routes_same(one, moved));
+    assert_true(routes_same(nothing, nothing));
+    assert_false(routes_same(one, nothing));
+
+    struct routes *foreign[3];
+    static const char *const ways[] = {"mx:", "mx:", "smtp:out.example.com"};
+    for (int i = 0; i < 3; i++) {
+        foreign[i] = routes_new();
+        assert_true(routes_add_foreign(foreign[i], &ways[i], 1, &plain, &error));
+    }
+    assert_true(routes_same(foreign[0], foreign[1]));
+    assert_false(routes_same(foreign[0], foreign[2]));
+    assert_false(routes_same(foreign[0], nothing));
+    assert_false(routes_same(nothing, foreign[0]));
+    for (int i = 0; i < 3; i++)
+        routes_free(foreign[i]);
+    routes_free(one);
+    routes_free(nothing);
+    routes_free(turned);
+    routes_free(moved);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(finds),     cmocka_unit_test(empty_table),   cmocka_unit_test(refuses),
         cmocka_unit_test(next_hops), cmocka_unit_test(bad_next_hops), cmocka_unit_test(many),
+        cmocka_unit_test(same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,6 +3,7 @@
 
 #include "gateway/base/check.h"
 #include "gateway/base/limits.h"
+#include "gateway/spool/relocate.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -278,6 +279,36 @@ static void sync_modes(void **state)
     (void)state;
 }
 
+/* Stages a copy; waits for room as often as needed, and counts that in `waits`. */
+static int relocate_slowly(struct help *help, const struct spool_message *message,
+                           const uint8_t *done, uint64_t next_attempt_s, int *waits)
+{
+    struct relocation copy = {0};
+    int error = relocation_begin(&copy, help->spool, help->ring, message);
+    *waits = 0;
+    while (error == 0) {
+        error = relocation_step(&copy, done, next_attempt_s, 0);
+        if (error == 0)
+            break;
+        if (error == -EAGAIN) {
+            staging_publish(help->ring, true);
+            usleep(1000);
+            ++*waits;
+        }
+        if (error == -EAGAIN || error == -EINPROGRESS)
+            error = 0;
+    }
+    relocation_close(&copy);
+    return error;
+}
+
+static int relocate(struct help *help, const struct spool_message *message, const uint8_t *done,
+                    uint64_t next_attempt_s)
+{
+    int waits;
+    return relocate_slowly(help, message, done, next_attempt_s, &waits);
+}
+
 /* Compaction: an old message behind dead segments goes to the end, with what is known about it. */
 static void relocation(void **state)
 {
@@ -298,10 +329,10 @@ static void relocation(void **state)
         spool_release(help.spool, arrived);
         free(arrived);
     }
-    assert_int_equal(spool_pinned(help.spool), old->first_generation + 1);
+    assert_true(spool_pinned(help.spool) > old->first_generation);
     uint8_t done[1] = {1 << 1};
-    assert_int_equal(spool_relocate(help.spool, help.ring, &old[0], done, 777), 0);
-    assert_int_equal(spool_relocate(help.spool, help.ring, &old[1], NULL, 0), 0);
+    assert_int_equal(relocate(&help, &old[0], done, 777), 0);
+    assert_int_equal(relocate(&help, &old[1], NULL, 0), 0);
     staging_publish(help.ring, true);
     struct spool_message *copy = help_arrivals(&help, 2);
     assert_int_equal(copy[0].message_id, 1);
@@ -331,6 +362,169 @@ static void relocation(void **state)
     (void)state;
 }
 
+/* A copy of a message that is longer than its ring goes over many batches and segments, with other
+ * mail between; a crash before its end leaves the old one, one after it the new one. */
+static void relocation_of_a_long_message(void **state)
+{
+    enum { TEXT = 1500000 };
+    struct help help;
+    help_new(&help);
+    help_open(&help);
+    assert_true(TEXT > 2 * help.options.staging_size);
+    uint64_t end = help_message(&help, help.ring, 1, TEXT, 50000, 3);
+    end = help_done(&help, help.ring, 1, 2, RECORD_DELIVERED, 0);
+    assert_int_equal(help_wait(&help, help.ring, end), STAGING_DURABLE);
+    struct spool_message *old = help_arrivals(&help, 1);
+
+    struct relocation copy = {0};
+    uint8_t done[1] = {1 << 2};
+    assert_int_equal(relocation_begin(&copy, help.spool, help.ring, old), 0);
+    uint64_t id = 100;
+    int error = -EINPROGRESS;
+    while (copy.octets < TEXT / 2) {
+        error = relocation_step(&copy, done, 777, 4);
+        assert_true(error == -EINPROGRESS || error == -EAGAIN);
+        if (error == -EINPROGRESS && id < 110)
+            end = help_message(&help, help.ring, id++, 3000, 3000, 1);
+        assert_int_equal(help_wait(&help, help.ring, end), STAGING_DURABLE);
+    }
+    free(help_arrivals(&help, 10));
+    help_crash(&help);
+    relocation_close(&copy);
+    help_open(&help);
+    assert_int_equal(help.recovered_count, 11);
+    assert_int_equal(help.recovered[0].message_id, 1);
+    assert_int_equal(help.recovered[0].first_generation, old->first_generation);
+    assert_int_equal(help_check(&help, &help.recovered[0]), 0);
+    free(old);
+
+    struct spool_message second = help.recovered[0];
+    int waits;
+    assert_int_equal(relocate_slowly(&help, &second, done, 777, &waits), 0);
+    assert_true(waits > 0);
+    staging_publish(help.ring, true);
+    struct spool_message *arrived = help_arrivals(&help, 1);
+    assert_true(arrived->first_generation > second.first_generation);
+    assert_true(arrived->generation > arrived->first_generation);
+    assert_int_equal(help_check(&help, arrived), 0);
+    struct spool_snapshot snapshot;
+    spool_snapshot(help.spool, &snapshot);
+    assert_in_range(snapshot.octets_relocated, TEXT, TEXT + 10000);
+    spool_release(help.spool, &second);
+    for (size_t i = 1; i < help.recovered_count; i++)
+        spool_release(help.spool, &help.recovered[i]);
+    for (int i = 0; i < 1000 && snapshot.segments_live > 3; i++) {
+        usleep(5000);
+        spool_snapshot(help.spool, &snapshot);
+    }
+    help_crash(&help);
+    help_open(&help);
+    const struct spool_message *found = help_recovered(&help, 1);
+    assert_non_null(found);
+    assert_int_equal(found->first_generation, arrived->first_generation);
+    assert_int_equal(found->attempts, 0);
+    assert_int_equal(help_check(&help, found), 0);
+    assert_int_equal(help.recovered_done[found - help.recovered], 1 << 2);
+    assert_int_equal(help.recovered_next[found - help.recovered], 777);
+    free(arrived);
+    help_close(&help);
+    assert_int_equal(help_logged(&help, "spool.damaged"), 0);
+    help_free(&help);
+    (void)state;
+}
+
+/* A copy whose text can't be read comes to nothing, and keeps nothing. */
+static void relocation_of_a_damaged_message(void **state)
+{
+    struct help help;
+    help_new(&help);
+    help_open(&help);
+    uint64_t end = help_message(&help, help.ring, 1, 600000, 50000, 1);
+    assert_int_equal(help_wait(&help, help.ring, end), STAGING_DURABLE);
+    struct spool_message *old = help_arrivals(&help, 1);
+    for (uint64_t id = 100; id < 110; id++)
+        end = help_message(&help, help.ring, id, 100000, 50000, 1);
+    assert_int_equal(help_wait(&help, help.ring, end), STAGING_DURABLE);
+    struct spool_message *others = help_arrivals(&help, 10);
+    char name[64];
+    int descriptor = help_file(&help, ".segment", name, sizeof name);
+    assert_int_equal(pwrite(descriptor, "damage", 6, old->offset - 200000), 6);
+    close(descriptor);
+    assert_int_equal(relocate(&help, old, NULL, 0), -EBADMSG);
+    staging_publish(help.ring, true);
+    spool_release(help.spool, old);
+    for (int i = 0; i < 10; i++)
+        spool_release(help.spool, &others[i]);
+    end = help_message(&help, help.ring, 200, 600000, 50000, 1);
+    end = help_message(&help, help.ring, 201, 600000, 50000, 1);
+    assert_int_equal(help_wait(&help, help.ring, end), STAGING_DURABLE);
+    struct spool_message *last = help_arrivals(&help, 2);
+    struct spool_snapshot snapshot = {.segments_live = 100};
+    for (int i = 0; i < 1000 && snapshot.segments_live > 3; i++) {
+        usleep(5000);
+        spool_snapshot(help.spool, &snapshot);
+    }
+    assert_in_range(snapshot.segments_live, 1, 3);
+    free(old);
+    free(others);
+    free(last);
+    help_free(&help);
+    (void)state;
+}
+
+/* What is worth relocating, and what is not. Segments of 1 MiB; `living` messages stay. */
+static uint64_t pinned_with(size_t text_len, const char *pattern, uint64_t *oldest)
+{
+    struct help help;
+    uint64_t id = 1;
+    help_new(&help);
+    help_open(&help);
+    *oldest = 0;
+    for (const char *at = pattern; *at != 0; at++) {
+        bool stays = *at == 'L';
+        uint64_t end = help_message(&help, help.ring, id++, stays ? text_len : 100000, 50000, 1);
+        assert_int_equal(help_wait(&help, help.ring, end), STAGING_DURABLE);
+        struct spool_message *arrived = help_arrivals(&help, 1);
+        if (!stays)
+            spool_release(help.spool, arrived);
+        else if (*oldest == 0)
+            *oldest = arrived->first_generation;
+        free(arrived);
+    }
+    usleep(50000); /* what is dead at the front goes */
+    uint64_t below = spool_pinned(help.spool);
+    help_free(&help);
+    return below;
+}
+
+#define FIVE_MIB                                                                                   \
+    ".........."                                                                                   \
+    ".........."                                                                                   \
+    ".........."                                                                                   \
+    ".........."                                                                                   \
+    "............."
+#define ONE_MIB "..........."
+
+static void what_is_pinned(void **state)
+{
+    uint64_t oldest;
+    assert_int_equal(pinned_with(1000, FIVE_MIB FIVE_MIB, &oldest), 0); /* nobody pins anything */
+    assert_int_equal(pinned_with(1000, "L" ONE_MIB, &oldest), 0);       /* it is too little */
+    assert_true(pinned_with(1000, "L" FIVE_MIB, &oldest) > oldest);
+    /* One small message in each segment. */
+    assert_true(pinned_with(1000, "L" ONE_MIB "L" ONE_MIB "L" ONE_MIB "L" ONE_MIB "L" ONE_MIB,
+                            &oldest) > oldest + 2);
+    /* The front is dense, but what is behind it pays for it. */
+    assert_true(pinned_with(100000, "LLLL" FIVE_MIB, &oldest) > oldest);
+    /* A third lives all along: copying that would cost too much. */
+    assert_int_equal(pinned_with(100000,
+                                 "L..L..L..L..L..L..L..L..L..L..L..L..L..L..L..L..L..L..L..L..L.."
+                                 "L..L..L..L..L..L..L..L..L..L..L..L..L..L..L..L..L..L..L..L..L..",
+                                 &oldest),
+                     0);
+    (void)state;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -344,6 +538,9 @@ int main(void)
         cmocka_unit_test(second_process_is_refused),
         cmocka_unit_test(sync_modes),
         cmocka_unit_test(relocation),
+        cmocka_unit_test(relocation_of_a_long_message),
+        cmocka_unit_test(relocation_of_a_damaged_message),
+        cmocka_unit_test(what_is_pinned),
     };
     return cmocka_run_group_tests_name("spool", tests, NULL, NULL);
 }

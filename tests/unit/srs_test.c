@@ -61,7 +61,7 @@ static void there_and_back(void **state)
     (void)state;
     static const char *const senders[] = {
         "alice@example.com",
-        "a@b",
+        "a@b.c",
         "Alice.Smith+tag=x@Example.COM",
         "bounces+1234567-89ab-alice=example.org@em.news.example.com",
         "\"a b\"@example.com",
@@ -69,8 +69,7 @@ static void there_and_back(void **state)
         "\"\\\"quoted\\\"\"@example.com",
         "=leading@example.com",
         "j\xc3\xb6rg@m\xc3\xbcller.example",
-        "user@[192.0.2.1]",
-        "user@[IPv6:2001:db8::1]",
+        "user@1.2.3.4x",
         "SRS2=x@example.com",
         "SRS0@example.com",
         "SRS1=abcd=no'domain==abcd=XY=a.example=b@example.com",
@@ -149,7 +148,20 @@ static void what_is_left_alone(void **state)
     assert_int_equal(forward(srs, "x@SRS.example.ORG", NOW_S, text), SRS_NOT_OURS);
     assert_int_equal(forward(srs, "not a mailbox", NOW_S, text), SRS_TOO_LONG);
     assert_int_equal(forward(srs, "\"\"@example.com", NOW_S, text), SRS_TOO_LONG);
-    assert_int_equal(forward(srs, "u@[x:a=b]", NOW_S, text), SRS_TOO_LONG);
+    static const char *const not_public[] = {
+        "u@[x:a=b]",
+        "user@[192.0.2.1]",
+        "user@[IPv6:2001:db8::1]",
+        "user@localhost",
+        "user@127.0.0.1",
+        "SRS0=abcd=XY=a.example=bob@localhost",
+        "SRS1=abcd=a.example==abcd=XY=b.example=bob@[192.0.2.1]"};
+    for (size_t i = 0; i < sizeof(not_public) / sizeof(not_public[0]); i++)
+        assert_int_equal(forward(srs, not_public[i], NOW_S, text), SRS_NOT_OURS);
+    /* One who pretends to come from such a host by way of another is a user like any other. */
+    assert_int_equal(
+        forward(srs, "SRS1=WXYZ=localhost==abcd=XY=a.example=b@c.example", NOW_S, text), SRS_OK);
+    assert_memory_equal(text, "SRS0=", 5);
     assert_int_equal(reverse(srs, "alice@srs.example.org", NOW_S, text), SRS_NOT_OURS);
     assert_int_equal(reverse(srs, "srs@srs.example.org", NOW_S, text), SRS_NOT_OURS);
     assert_int_equal(reverse(srs, "SRS0@srs.example.org", NOW_S, text), SRS_NOT_OURS);
@@ -158,6 +170,62 @@ static void what_is_left_alone(void **state)
     assert_true(srs_is_ours(srs, BYTES("Srs.Example.Org")));
     assert_false(srs_is_ours(srs, BYTES("example.org")));
     srs_free(srs);
+}
+
+/* Genuine by its hash, but to a host of our own house: whoever knows the secret may have made it
+ * with other rules. Hashes computed with Python's hmac. */
+static void hosts_that_are_not_public_are_refused(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {
+        "SRS0=sKQK=RA=localhost=bob@srs.example.org",
+        "SRS0=zOpv=RA=127.0.0.1=bob@srs.example.org",
+        "\"SRS0=cpxu=RA=[127.0.0.1]=bob\"@srs.example.org",
+        "SRS1=JZOd=localhost==a=b=c=d@srs.example.org",
+    };
+    char text[SRS_LEN_MAX + 1];
+    struct srs *srs = ours();
+    assert_int_equal(reverse(srs, "SRS0=71em=RA=example.com=alice@srs.example.org", NOW_S, text),
+                     SRS_OK);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        assert_int_equal(reverse(srs, bad[i], NOW_S, text), SRS_FORGED);
+    srs_free(srs);
+}
+
+/* When too many were wrong of late, a right one is not told from a wrong one. */
+static void guesses_are_counted(void **state)
+{
+    (void)state;
+    char good[SRS_LEN_MAX + 1], guess[SRS_LEN_MAX + 1], text[SRS_LEN_MAX + 1];
+    for (uint32_t hash_length = 4; hash_length <= 20; hash_length += 4) {
+        struct budget failures = {0};
+        const struct srs_options options = {.domain = BYTES("srs.example.org"),
+                                            .secrets = secrets,
+                                            .secret_count = 2,
+                                            .hash_length = hash_length,
+                                            .failures = &failures};
+        bool bounded = hash_length < SRS_HASH_SAFE;
+        struct srs *srs = srs_new(&options);
+        unsigned forged = 0;
+        assert_int_equal(forward(srs, "alice@example.com", NOW_S, good), SRS_OK);
+        for (int i = 0; i < 10 * BUDGET_BURST; i++) /* right ones are free, however many */
+            assert_int_equal(reverse(srs, good, NOW_S, text), SRS_OK);
+        for (int i = 0; i < 10 * BUDGET_BURST; i++) /* so is what has no hash to compare */
+            assert_int_equal(reverse(srs, "SRS0=abc=RA=a.example=b@srs.example.org", NOW_S, text),
+                             SRS_FORGED);
+        memcpy(guess, good, sizeof(guess));
+        guess[5] = guess[5] == 'A' ? 'B' : 'A';
+        for (int i = 0; i < 10 * BUDGET_BURST; i++)
+            forged += reverse(srs, guess, NOW_S, text) == SRS_FORGED;
+        assert_in_range(forged, bounded ? BUDGET_BURST : 10 * BUDGET_BURST, 10 * BUDGET_BURST);
+        if (bounded) {
+            assert_in_range(forged, BUDGET_BURST, 2 * BUDGET_BURST); /* unless it took 10 s */
+            while (reverse(srs, guess, NOW_S, text) != SRS_LATER)
+                continue;
+        }
+        assert_int_equal(reverse(srs, good, NOW_S, text), bounded ? SRS_LATER : SRS_OK);
+        srs_free(srs);
+    }
 }
 
 /* The longest local part and mailbox that still fit, and one more octet. */
@@ -355,6 +423,8 @@ int main(void)
         cmocka_unit_test(age),
         cmocka_unit_test(secrets_are_rotated),
         cmocka_unit_test(hash_lengths),
+        cmocka_unit_test(hosts_that_are_not_public_are_refused),
+        cmocka_unit_test(guesses_are_counted),
         cmocka_unit_test(bad_options),
     };
     return cmocka_run_group_tests_name("srs", tests, NULL, NULL);
