@@ -20,11 +20,13 @@ endif
 # --- What Debian has to bring. --------------------------------------------------------------------
 
 PACKAGES := gcc g++ libc6-dev make dpkg-dev liburing-dev libjemalloc-dev libconfuse-dev \
-	libisal-dev libjansson-dev libc-ares-dev libidn2-dev swaks libnet-ssleay-perl
+	libisal-dev libjansson-dev libc-ares-dev libidn2-dev libmicrohttpd-dev libhiredis-dev \
+	libseccomp-dev swaks libnet-ssleay-perl
 PACKAGES_TEST := libcmocka-dev clang-14 libclang-rt-14-dev clang-format-14 python3 curl msmtp \
 	postfix openssl gnutls-bin testssl.sh python3-cryptography haproxy dovecot-lmtpd \
 	dovecot-imapd dovecot-pop3d nsd postsrsd python3-flufl.bounce \
-	libmail-deliverystatus-bounceparser-perl libsisimai-perl
+	libmail-deliverystatus-bounceparser-perl libsisimai-perl \
+	redis-server prometheus chromium chromium-driver
 # Node.js may also come from elsewhere, and then brings npm along.
 PACKAGES_BENCH = python3-matplotlib $(if $(shell command -v node),,nodejs) \
 	$(if $(shell command -v npm),,npm)
@@ -75,7 +77,7 @@ CFLAGS_ALL = -std=c17 -g -D_GNU_SOURCE -DRINGMX_VERSION='"$(VERSION)"' -I. \
 LDFLAGS_ALL = -pthread $(FLAVOUR) -Wl,-z,relro,-z,now $(LDFLAGS)
 # The file says how to link the BoringSSL that tls/boringssl.sh found or built.
 LIBRARIES = -Wl,--as-needed -luring -lconfuse -lisal -lcares -lidn2 -lresolv -ljansson \
-	@$(BORINGSSL_LINK) $(MALLOC)
+	-lmicrohttpd -lhiredis -lseccomp @$(BORINGSSL_LINK) $(MALLOC)
 
 # Code of one instruction set has a file of its own; scan.c chooses among them when it runs.
 X86_64 := parser/scan_sse2.c parser/scan_avx2.c parser/scan_avx512.c

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "gateway/config_deliver.h"
+#include "gateway/config_edge.h"
 #include "gateway/config_routes.h"
 #include "gateway/config_srs.h"
 #include "gateway/config_tls.h"
@@ -60,12 +61,17 @@ void config_free(struct config *config)
     for (size_t i = 0; i < config->listener_count; i++) {
         free(config->listeners[i].name);
         free(config->listeners[i].client_ca);
+        if (!config->listeners[i].owns_networks)
+            continue;
+        networks_free(config->listeners[i].proxy);
+        networks_free(config->listeners[i].xclient);
     }
     config_tls_free(config);
     srs_free(config->srs);
     free(config->srs_secret);
     free(config->ca_path);
     free(config->control_path);
+    config_edge_free(config);
     routes_free(config->routes);
     directory_free(config->directory);
     free(config->spool_path);
@@ -207,11 +213,21 @@ static void fill_listener(struct loader *loader, cfg_t *section)
         config_error(&loader->errors, role->line, "listener.role: \"%s\" is not mx, the only role",
                      role->text);
     config_tls_listener(&model, loader->root, section, loader->folder, &loader->errors);
+    model.proxy = config_networks(section, "proxy", &loader->errors);
+    model.xclient = config_networks(section, "xclient", &loader->errors);
+    model.owns_networks = true;
     if (cfg_size(section, "address") == 0)
         config_error(&loader->errors, section->line, "listener \"%s\" has no address",
                      cfg_title(section));
-    for (unsigned i = 0; i < cfg_size(section, "address") && model.name != NULL; i++)
+    for (unsigned i = 0; i < cfg_size(section, "address") && model.name != NULL; i++) {
+        size_t count = loader->config->listener_count;
         add_address(loader, &model, config_value_at(section, "address", i));
+        model.owns_networks &= count == loader->config->listener_count;
+    }
+    if (model.owns_networks) {
+        networks_free(model.proxy);
+        networks_free(model.xclient);
+    }
     if (model.name == NULL)
         config_error(&loader->errors, section->line, "out of memory");
     free(model.client_ca);
@@ -232,7 +248,8 @@ static void fill_rest(struct config *config)
     config->courier.ca = config->ca_path;
     config->courier.baseline = config->io_baseline;
     config->courier.cpu = -1;
-    config->log.descriptor = STDERR_FILENO;
+    config->server.exempt = config->exempt;
+    config->log.descriptor = config->log.output == LOG_STDOUT ? STDOUT_FILENO : STDERR_FILENO;
     if (config->worker_count == 0)
         config->worker_count = cpu_count();
 }
@@ -258,6 +275,7 @@ static void fill(struct loader *loader)
     config_srs_fill(config, loader->root, loader->folder, &loader->errors);
     config_routes_fill(config, loader->root, loader->folder, &loader->errors);
     config_deliver_fill(config, loader->root, loader->folder, &loader->errors);
+    config_edge_fill(config, loader->root, loader->folder, &loader->errors);
     fill_rest(config);
     config_tls_try(config, &loader->errors);
 }

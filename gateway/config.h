@@ -12,6 +12,7 @@
 #include "gateway/deliver/route.h"
 #include "gateway/io/listener.h"
 #include "gateway/policy/directory.h"
+#include "gateway/policy/networks.h"
 #include "gateway/policy/srs.h"
 #include "gateway/receive/server.h"
 #include "gateway/spool/spool.h"
@@ -28,8 +29,10 @@ struct config_listener {
     union address_any address;
     enum server_tls tls;
     enum tls_version tls_min;
-    char *client_ca; /* file; NULL: clients are not asked for a certificate */
-    int tls_line;    /* where what is wrong with its TLS is to be mended */
+    char *client_ca;                  /* file; NULL: clients are not asked for a certificate */
+    int tls_line;                     /* where what is wrong with its TLS is to be mended */
+    struct networks *proxy, *xclient; /* NULL: none; shared by all addresses of a listener { } */
+    bool owns_networks;               /* the first of them frees these two */
 };
 
 /* A section certificate { }. */
@@ -53,7 +56,18 @@ struct config {
     struct server_options server;
     struct spool_options spool;
     struct courier_options courier;
-    struct log_options log; /* to standard error */
+    struct log_options log;
+
+    char *user, *group;            /* to become; NULL: stay */
+    bool seccomp, landlock;        /* use what the kernel has */
+    uint32_t drain_notice_s;       /* between "go elsewhere" and the end of listening */
+    uint32_t drain_timeout_s;      /* what is in flight may take so long then */
+    uint32_t handover_timeout_s;   /* and so long when another process waits for the spool */
+    union address_any http, agent; /* of admin { }; family AF_UNSPEC: none */
+    struct networks *exempt;       /* limits.exempt; NULL: nobody */
+    bool has_redis;
+    struct shared_options sharing; /* its strings are those below */
+    char *redis_path, *redis_password, *redis_user, *redis_prefix;
 
     bool io_baseline; /* use nothing that is newer than Linux 6.1 */
     uint32_t io_buffer_count;

@@ -10,22 +10,45 @@
 #define VALUE(name)  CFG_PTR_CB(name, NULL, CFGF_NODEFAULT, config_value_parse, free)
 #define VALUES(name) CFG_PTR_LIST_CB(name, NULL, CFGF_NODEFAULT, config_value_parse, free)
 
-static cfg_opt_t limits_words[] = {
-    VALUE("connections"),  VALUE("connections_per_ip"), VALUE("message_size"),
-    VALUE("recipients"),   VALUE("bad_commands"),       VALUE("command_timeout"),
-    VALUE("data_timeout"), VALUE("min_data_rate"),      CFG_END()};
+static cfg_opt_t limits_words[] = {VALUE("connections"),
+                                   VALUE("connections_per_ip"),
+                                   VALUE("message_size"),
+                                   VALUE("recipients"),
+                                   VALUE("bad_commands"),
+                                   VALUE("command_timeout"),
+                                   VALUE("data_timeout"),
+                                   VALUE("min_data_rate"),
+                                   VALUE("connections_per_network"),
+                                   VALUE("connection_rate"),
+                                   VALUE("connection_rate_network"),
+                                   VALUE("message_rate"),
+                                   VALUE("message_rate_network"),
+                                   VALUES("exempt"),
+                                   VALUE("greet_delay"),
+                                   VALUE("tarpit_after"),
+                                   VALUE("tarpit"),
+                                   CFG_END()};
+static cfg_opt_t greylist_words[] = {VALUE("delay"), VALUE("window"), VALUE("keep"),
+                                     VALUE("secret"), CFG_END()};
+static cfg_opt_t redis_words[] = {VALUE("address"),  VALUE("user"),   VALUE("password"),
+                                  VALUE("database"), VALUE("prefix"), VALUE("timeout_ms"),
+                                  CFG_END()};
+static cfg_opt_t drain_words[] = {VALUE("notice"), VALUE("timeout"), VALUE("handover"), CFG_END()};
+static cfg_opt_t sandbox_words[] = {VALUE("user"), VALUE("group"), VALUE("seccomp"),
+                                    VALUE("landlock"), CFG_END()};
 static cfg_opt_t spool_words[] = {VALUE("path"), VALUE("segment_size"), VALUE("sync"),
                                   VALUE("staging_size"), CFG_END()};
-static cfg_opt_t queue_words[] = {VALUES("schedule"), VALUE("lifetime"), VALUE("warn_after"),
-                                  VALUE("bounce_size"), CFG_END()};
+static cfg_opt_t queue_words[] = {VALUES("schedule"),   VALUE("lifetime"), VALUE("warn_after"),
+                                  VALUE("bounce_size"), VALUE("messages"), CFG_END()};
 static cfg_opt_t io_words[] = {VALUE("features"), VALUE("buffers"), VALUE("buffer_size"),
                                CFG_END()};
 static cfg_opt_t listener_words[] = {VALUES("address"), VALUE("role"),      VALUE("tls"),
-                                     VALUE("tls_min"),  VALUE("client_ca"), CFG_END()};
+                                     VALUE("tls_min"),  VALUE("client_ca"), VALUES("proxy"),
+                                     VALUES("xclient"), CFG_END()};
 static cfg_opt_t certificate_words[] = {VALUE("chain"), VALUE("key"), VALUE("self_signed"),
                                         CFG_END()};
 static cfg_opt_t tls_words[] = {VALUE("ticket_secret"), VALUE("ticket_lifetime"), VALUE("helpers"),
-                                CFG_END()};
+                                VALUE("handshakes"), CFG_END()};
 static cfg_opt_t domain_words[] = {VALUES("recipients"), VALUES("deliver"), VALUE("mode"),
                                    VALUE("verify"),      VALUE("tls"),      VALUE("tls_verify"),
                                    VALUE("connections"), VALUE("rate"),     CFG_END()};
@@ -47,8 +70,9 @@ static cfg_opt_t deliver_words[] = {VALUE("connections"),
                                     VALUE("store_threads"),
                                     CFG_END()};
 static cfg_opt_t through_words[] = {VALUE("patience"), VALUE("memory"), VALUE("cache"), CFG_END()};
-static cfg_opt_t admin_words[] = {VALUE("control"), CFG_END()};
-static cfg_opt_t log_words[] = {VALUE("level"), VALUE("format"), CFG_END()};
+static cfg_opt_t admin_words[] = {VALUE("control"), VALUE("http"), VALUE("agent"), CFG_END()};
+static cfg_opt_t log_words[] = {VALUE("level"), VALUE("format"), VALUE("output"), VALUE("repeats"),
+                                CFG_END()};
 
 enum { NAMED = CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES };
 
@@ -71,6 +95,10 @@ static cfg_opt_t words[] = {VALUE("hostname"),
                             CFG_SEC("admin", admin_words, CFGF_NONE),
                             CFG_SEC("io", io_words, CFGF_NONE),
                             CFG_SEC("log", log_words, CFGF_NONE),
+                            CFG_SEC("greylist", greylist_words, CFGF_NONE),
+                            CFG_SEC("redis", redis_words, CFGF_NONE),
+                            CFG_SEC("drain", drain_words, CFGF_NONE),
+                            CFG_SEC("sandbox", sandbox_words, CFGF_NONE),
                             CFG_END()};
 
 cfg_opt_t *config_words(void)
@@ -104,7 +132,19 @@ enum { KIB = 1 << 10, MIB = 1 << 20, MINUTE = 60, HOUR = 3600, DAY = 86400 };
 static const struct number_word numbers[] = {
     COUNT(NULL, "workers", worker_count, 0, LIMIT_WORKERS, 0),
     COUNT("limits", "connections", server.connections_max, 1, 1000000, 50000),
-    COUNT("limits", "connections_per_ip", server.connections_per_ip_max, 1, 1000000, 100),
+    COUNT("limits", "connections_per_ip", server.connections_per_ip_max, 0, 1000000, 100),
+    COUNT("limits", "connections_per_network", server.connections_per_network_max, 0, 1000000, 0),
+    COUNT("limits", "connection_rate", server.rates.per_minute[RATE_CONNECTIONS][RATE_ADDRESS], 0,
+          1000000, 0),
+    COUNT("limits", "connection_rate_network",
+          server.rates.per_minute[RATE_CONNECTIONS][RATE_NETWORK], 0, 1000000, 0),
+    COUNT("limits", "message_rate", server.rates.per_minute[RATE_MESSAGES][RATE_ADDRESS], 0,
+          1000000, 0),
+    COUNT("limits", "message_rate_network", server.rates.per_minute[RATE_MESSAGES][RATE_NETWORK], 0,
+          1000000, 0),
+    TIME("limits", "greet_delay", server.greet_delay_s, 0, 30, 0),
+    COUNT("limits", "tarpit_after", server.tarpit_after, 0, 1000, 3),
+    TIME("limits", "tarpit", server.tarpit_s, 0, 60, 0),
     SIZE("limits", "message_size", server.message_size_max, KIB, 2 * GIB, 50 * MIB),
     COUNT("limits", "recipients", server.recipients_max, 1, LIMIT_RECIPIENTS, 1000),
     COUNT("limits", "bad_commands", server.bad_commands_max, 1, 1000, 20),
@@ -133,6 +173,17 @@ static const struct number_word numbers[] = {
     TIME("through", "cache", courier.hop_cache_s, 1, DAY, 2 * HOUR),
     TIME("tls", "ticket_lifetime", ticket_lifetime_s, 1, 7 * DAY, 12 * HOUR),
     COUNT("tls", "helpers", tls_helpers, 0, 64, 1),
+    COUNT("tls", "handshakes", server.handshakes_max, 0, 1000000, 1000),
+    TIME("greylist", "delay", server.greylist.delay_s, 0, HOUR, 0),
+    TIME("greylist", "window", server.greylist.window_s, MINUTE, 30 * DAY, 2 * DAY),
+    TIME("greylist", "keep", server.greylist.keep_s, HOUR, 365 * DAY, 35 * DAY),
+    COUNT("redis", "database", sharing.redis.database, 0, 1000000, 0),
+    COUNT("redis", "timeout_ms", sharing.redis.timeout_ms, 1, 10000, 100),
+    TIME("drain", "notice", drain_notice_s, 0, HOUR, 0),
+    TIME("drain", "timeout", drain_timeout_s, 1, HOUR, 30),
+    TIME("drain", "handover", handover_timeout_s, 1, HOUR, 5),
+    COUNT("log", "repeats", log.repeats, 0, 1000000, 100),
+    COUNT("queue", "messages", spool.messages_max, 1000, 1000000000, 10000000),
     NUMBER("io", "buffers", io_buffer_count, 2, 32768, 2048, CONFIG_COUNT, 0),
     SIZE("io", "buffer_size", io_buffer_size, KIB, MIB, 16 * KIB),
 };
@@ -154,6 +205,9 @@ static const char *const syncs[] = {[SPOOL_SYNC_AUTO] = "auto",
 static const char *const levels[] = {
     [LOG_ERROR] = "error", [LOG_WARN] = "warn", [LOG_INFO] = "info", [LOG_DEBUG] = "debug", NULL};
 static const char *const formats[] = {[LOG_LOGFMT] = "logfmt", [LOG_JSON] = "json", NULL};
+static const char *const outputs[] = {
+    [LOG_STDERR] = "stderr", [LOG_STDOUT] = "stdout", [LOG_JOURNAL] = "journal", NULL};
+static const char *const switches[] = {[false] = "off", [true] = "auto", NULL};
 static const char *const features[] = {[false] = "auto", [true] = "baseline", NULL};
 
 static const struct choice_word choices[] = {
@@ -162,6 +216,9 @@ static const struct choice_word choices[] = {
     {"log",     "format",   formats,         LOG_LOGFMT,      INTO(log.format)  },
     {"io",      "features", features,        false,           INTO(io_baseline) },
     {"deliver", "ipv6",     config_booleans, true,            INTO(courier.ipv6)},
+    {"log",     "output",   outputs,         LOG_STDERR,      INTO(log.output)  },
+    {"sandbox", "seccomp",  switches,        true,            INTO(seccomp)     },
+    {"sandbox", "landlock", switches,        true,            INTO(landlock)    },
 };
 
 static cfg_t *section_of(cfg_t *root, const char *name)

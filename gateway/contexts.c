@@ -55,6 +55,10 @@ static bool make(struct contexts *contexts, const struct contexts_options *optio
 {
     struct server_listener *self = &contexts->listeners[index];
     const struct server_listener *other = NULL;
+    const struct config_listener *words =
+        found[index] != NULL ? found[index] : &options->running->listeners[index];
+    self->proxy = words->proxy;
+    self->xclient = words->xclient;
     if (found[index] != NULL && config_has_tls(options->running))
         self->tls = found[index]->tls;
     if (found[index] == NULL && options->present != NULL) {

@@ -11,6 +11,12 @@
 
 enum log_level { LOG_ERROR = 0, LOG_WARN = 1, LOG_INFO = 2, LOG_DEBUG = 3 };
 enum log_format { LOG_LOGFMT = 0, LOG_JSON = 1 };
+enum log_output {
+    LOG_STDERR = 0,
+    LOG_STDOUT = 1,
+    LOG_JOURNAL =
+        2, /* standard error, each line with its priority in front: <4>... (sd-daemon(3)) */
+};
 
 struct log;
 struct log_port;
@@ -19,6 +25,9 @@ struct log_options {
     int descriptor; /* where lines go; borrowed */
     enum log_level level;
     enum log_format format;
+    enum log_output output;
+    uint32_t repeats; /* lines at warn or error of one event in a second that are written, of each
+                         port; how many more there were is told by event=repeated. 0: all */
 };
 
 /* A line under construction: lives on the caller's stack, from log_begin to log_end. Private. */

@@ -15,14 +15,14 @@ enum { PROBES = 16, COUNT_BITS = 20, COUNT_MASK = (1 << COUNT_BITS) - 1 };
 struct admission {
     uint64_t key;
     uint32_t mask;
-    _Atomic uint32_t total;
+    _Atomic uint32_t total, handshakes;
     _Atomic uint64_t cells[];
 };
 
 struct admission *admission_new(uint32_t connections_max)
 {
     uint32_t count = 1024;
-    while (count < connections_max * 2)
+    while (count < connections_max * 4) /* an address and a network for each, half empty */
         count *= 2;
     struct admission *admission = calloc(1, sizeof(*admission) + count * sizeof(uint64_t));
     if (admission == NULL)
@@ -46,14 +46,20 @@ static uint64_t mix(uint64_t value)
     return value ^ (value >> 32);
 }
 
-static uint64_t hash(const struct admission *admission, const union address_any *peer)
+/* Which part of an address is counted: all of an IPv4 address or the /64 of IPv6; or the /24, /48.
+ */
+enum scope { SCOPE_ADDRESS, SCOPE_NETWORK };
+
+static uint64_t hash(const struct admission *admission, const union address_any *peer,
+                     enum scope scope)
 {
     uint64_t bits = 0;
     if (peer->any.sa_family == AF_INET6)
-        memcpy(&bits, &peer->v6.sin6_addr, 8);
+        memcpy(&bits, &peer->v6.sin6_addr, scope == SCOPE_ADDRESS ? 8 : 6);
     else
-        bits = peer->v4.sin_addr.s_addr;
-    return mix(bits ^ admission->key ^ (uint64_t)peer->any.sa_family << 56);
+        memcpy(&bits, &peer->v4.sin_addr, scope == SCOPE_ADDRESS ? 4 : 3);
+    uint64_t kind = (uint64_t)peer->any.sa_family << 1 | scope;
+    return mix(bits ^ admission->key ^ kind << 56);
 }
 
 /* change adds `delta` (1 or -1) to the count of one address. False: the count is at `max` already.
@@ -92,26 +98,62 @@ static bool change(struct admission *admission, uint64_t hashed, int delta, uint
     return true;
 }
 
-enum admission_verdict admission_enter(struct admission *admission, const union address_any *peer,
-                                       uint32_t total_max, uint32_t per_address_max)
+bool admission_enter(struct admission *admission, uint32_t max)
 {
-    if (atomic_fetch_add(&admission->total, 1) >= total_max) {
-        atomic_fetch_sub(&admission->total, 1);
-        return ADMISSION_FULL;
-    }
-    if (change(admission, hash(admission, peer), 1, per_address_max))
-        return ADMISSION_OK;
+    if (atomic_fetch_add(&admission->total, 1) < max)
+        return true;
     atomic_fetch_sub(&admission->total, 1);
-    return ADMISSION_ADDRESS_FULL;
+    return false;
 }
 
-void admission_leave(struct admission *admission, const union address_any *peer)
+void admission_leave(struct admission *admission)
 {
-    change(admission, hash(admission, peer), -1, 0);
     atomic_fetch_sub(&admission->total, 1);
+}
+
+static uint32_t bound(uint32_t max)
+{
+    return max == 0 ? COUNT_MASK : max;
+}
+
+enum admission_verdict admission_enter_peer(struct admission *admission,
+                                            const union address_any *peer, uint32_t address_max,
+                                            uint32_t network_max)
+{
+    uint64_t address = hash(admission, peer, SCOPE_ADDRESS);
+    if (!change(admission, address, 1, bound(address_max)))
+        return ADMISSION_ADDRESS_FULL;
+    if (change(admission, hash(admission, peer, SCOPE_NETWORK), 1, bound(network_max)))
+        return ADMISSION_OK;
+    change(admission, address, -1, 0);
+    return ADMISSION_NETWORK_FULL;
+}
+
+void admission_leave_peer(struct admission *admission, const union address_any *peer)
+{
+    change(admission, hash(admission, peer, SCOPE_ADDRESS), -1, 0);
+    change(admission, hash(admission, peer, SCOPE_NETWORK), -1, 0);
+}
+
+bool admission_handshake_begin(struct admission *admission, uint32_t max)
+{
+    if (atomic_fetch_add(&admission->handshakes, 1) < bound(max))
+        return true;
+    atomic_fetch_sub(&admission->handshakes, 1);
+    return false;
+}
+
+void admission_handshake_end(struct admission *admission)
+{
+    atomic_fetch_sub(&admission->handshakes, 1);
 }
 
 uint32_t admission_count(const struct admission *admission)
 {
     return atomic_load(&admission->total);
+}
+
+uint32_t admission_handshakes(const struct admission *admission)
+{
+    return atomic_load(&admission->handshakes);
 }

@@ -38,19 +38,19 @@ static bool accepted(void *user, int descriptor, const union address_any *peer)
     struct server *server = user;
     const struct server_options *options = server->options;
     enum reply refusal = REPLY_NONE;
-    switch (admission_enter(server->admission, peer, options->connections_max,
-                            options->connections_per_ip_max)) {
-    case ADMISSION_OK:
-        atomic_fetch_add_explicit(&server->connections, 1, memory_order_relaxed);
-        if (server->worker->slots.used < server->worker->slots.count)
-            return true;
-        admission_leave(server->admission, peer);
+    if (!admission_enter(server->admission, options->connections_max)) {
         refusal = REPLY_TOO_MANY_CONNECTIONS;
-        break;
-    case ADMISSION_FULL: refusal = REPLY_TOO_MANY_CONNECTIONS; break;
-    case ADMISSION_ADDRESS_FULL: refusal = REPLY_TOO_MANY_FROM_ADDRESS; break;
+    } else if (server->worker->slots.used >= server->worker->slots.count) {
+        refusal = REPLY_TOO_MANY_CONNECTIONS;
+        admission_leave(server->admission);
+    } else {
+        switch (admission_enter_peer(server->admission, peer, options->connections_per_ip_max, 0)) {
+        case ADMISSION_OK: counter_add(&server->counters.connections, 1); return true;
+        case ADMISSION_ADDRESS_FULL:
+        case ADMISSION_NETWORK_FULL: refusal = REPLY_TOO_MANY_FROM_ADDRESS; break;
+        }
+        admission_leave(server->admission);
     }
-    atomic_fetch_add_explicit(&server->refused, 1, memory_order_relaxed);
     if (server_tls_of(server, server->worker->accepted_listener) == SERVER_TLS_IMPLICIT)
         return false; /* a word in clear would only confuse */
     struct bytes line = reply_line(refusal);
@@ -60,27 +60,22 @@ static bool accepted(void *user, int descriptor, const union address_any *peer)
 
 /* --- TLS --- */
 
-static void count(_Atomic uint64_t *counter)
-{
-    atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
-}
-
 void server_secured(struct server *server, const struct session *session,
                     const struct tls_info *info)
 {
-    struct server_tls_counters *counters = &server->tls;
+    struct server_tls_counters *counters = &server->counters.tls;
     CHECK(info->version_index < 2 && info->cipher_index < TLS_CIPHER_COUNT);
-    count(&counters->versions[info->version_index]);
-    count(&counters->ciphers[info->cipher_index]);
+    counter_add(&counters->versions[info->version_index], 1);
+    counter_add(&counters->ciphers[info->cipher_index], 1);
     if (info->resumed)
-        count(&counters->resumed);
+        counter_add(&counters->resumed, 1);
     server_log_tls(server, session, info);
 }
 
 void server_insecure(struct server *server, const struct session *session, const struct tls *tls)
 {
     enum tls_failure failure = tls == NULL ? TLS_FAILURE_NONE : tls_failure(tls);
-    count(&server->tls.failures[failure]);
+    counter_add(&server->counters.tls.failures[failure], 1);
     if (failure == TLS_FAILURE_NONE)
         server_log_tls_failed(server, session, "unfinished", "the client left or took too long");
     else
@@ -104,8 +99,8 @@ void server_forget(struct server *server, struct transaction *transaction)
 
 void server_count_message(struct server *server, const struct transaction *transaction)
 {
-    atomic_fetch_add_explicit(&server->messages, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&server->octets, transaction->octets, memory_order_relaxed);
+    counter_add(&server->counters.messages, 1);
+    counter_add(&server->counters.octets, transaction->octets);
 }
 
 /* settle answers every message whose fate the writer has published. */

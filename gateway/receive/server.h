@@ -5,46 +5,16 @@
 
 #include "gateway/base/log.h"
 #include "gateway/io/worker.h"
-#include "gateway/policy/directory.h"
 #include "gateway/policy/hop.h"
+#include "gateway/policy/shared.h"
 #include "gateway/receive/admission.h"
+#include "gateway/receive/counters.h"
+#include "gateway/receive/server_options.h"
 #include "gateway/receive/session.h"
 #include "gateway/spool/spool.h"
 #include "tls/tls.h"
 
 #include <stdatomic.h>
-
-/* How a listener deals with TLS. */
-enum server_tls {
-    SERVER_TLS_NONE = 0,
-    SERVER_TLS_STARTTLS = 1, /* offered (RFC 3207) */
-    SERVER_TLS_REQUIRED = 2, /* offered, and no MAIL without it (530 5.7.0) */
-    SERVER_TLS_IMPLICIT = 3, /* from the first octet (RFC 8314) */
-};
-
-struct server_listener {
-    enum server_tls tls;
-    struct tls_context **contexts; /* one for each worker; NULL without TLS */
-};
-
-/* What the configuration says about receiving. Immutable; a reload makes a new one, and the old one
- * must stay until every server has let go of it (server_configure). */
-struct server_options {
-    const char *hostname; /* in the greeting, EHLO and Received */
-    const struct directory *directory;
-    const struct server_listener *listeners; /* by worker->accepted_listener */
-    uint32_t listener_count;
-    uint32_t connections_max; /* of all workers together */
-    uint32_t connections_per_ip_max;
-    uint64_t message_size_max;  /* octets; announced as SIZE */
-    uint32_t recipients_max;    /* a transaction; announced as LIMITS RCPTMAX */
-    uint32_t bad_commands_max;  /* then 421 */
-    uint32_t command_timeout_s; /* waiting for a command (RFC 5321 4.5.3.2.7: 5 minutes) */
-    uint32_t data_timeout_s;    /* no octet of a message for this long */
-    uint32_t data_rate_min;     /* octets a second, averaged since the text began, after a grace of
-                                   SERVER_RATE_GRACE_S; 0: none */
-    uint32_t through_patience_ms; /* an answer of the next hop may take so long (docs/through.md) */
-};
 
 enum {
     SERVER_RATE_GRACE_S = 10,
@@ -65,15 +35,9 @@ enum server_note {
     SERVER_NOTE_DRAIN = 1 << 0, /* stop accepting, end what is idle, finish what is in flight */
     SERVER_NOTE_ABORT = 1 << 1, /* end everything now */
     SERVER_NOTE_CONFIGURE = 1 << 2,
-};
-
-/* What became of TLS handshakes; read by snapshots. failures[TLS_FAILURE_NONE]: it was left
- * unfinished (the client went away, or its time ran out). */
-struct server_tls_counters {
-    _Atomic uint64_t versions[2]; /* by tls_info.version_index */
-    _Atomic uint64_t ciphers[TLS_CIPHER_COUNT];
-    _Atomic uint64_t resumed;
-    _Atomic uint64_t failures[TLS_FAILURE_COUNT];
+    SERVER_NOTE_NOTICE = 1 << 3, /* who comes from now on is greeted with 421 */
+    SERVER_NOTE_RESUME = 1 << 4, /* NOTICE and DRAIN were a mistake: accept as ever */
+    SERVER_NOTE_HURRY = 1 << 5,  /* DRAIN has lasted long enough: 421 to all, then ABORT follows */
 };
 
 struct server {
@@ -84,6 +48,9 @@ struct server {
     struct spool *spool;
     struct staging *staging;
     struct admission *admission;
+    struct rates *rates;
+    struct greylist *greylist; /* NULL: none */
+    struct shared *shared;     /* NULL: with nobody */
     struct log_port *log;
     struct transaction_context context;
     const struct hop *hop; /* NULL: next hops are not asked */
@@ -104,9 +71,7 @@ struct server {
     uint16_t ehlo_len[SERVER_EHLO_COUNT];
     char greeting[SERVER_GREETING_LEN_MAX]; /* these two are made once for each configuration */
     char ehlo[SERVER_EHLO_COUNT][SERVER_EHLO_LEN_MAX];
-    /* counters, read by snapshots */
-    _Atomic uint64_t connections, messages, refused, octets;
-    struct server_tls_counters tls;
+    struct server_counters counters;
 };
 
 struct server_setup {
@@ -115,6 +80,9 @@ struct server_setup {
     struct spool *spool;
     struct staging *staging; /* this worker's port */
     struct admission *admission;
+    struct rates *rates;                  /* borrowed, as the next two */
+    struct greylist *greylist;            /* NULL: none */
+    const struct shared_options *sharing; /* NULL: with nobody */
     struct log *log;
     const struct hop *hop;   /* borrowed; NULL: the flags of domains are ignored */
     uint64_t through_memory; /* octets for text that a next hop may take */

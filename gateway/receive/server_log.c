@@ -119,7 +119,7 @@ static void log_counter(struct log_line *line, const char *prefix, const char *n
 /* log_tls is what became of this worker's handshakes, if there were any. */
 static void log_tls(struct server *server)
 {
-    const struct server_tls_counters *counters = &server->tls;
+    const struct server_tls_counters *counters = &server->counters.tls;
     uint64_t all = atomic_load(&counters->versions[0]) + atomic_load(&counters->versions[1]);
     for (int i = 0; i < TLS_FAILURE_COUNT; i++)
         all += atomic_load(&counters->failures[i]);
@@ -144,9 +144,9 @@ void server_log_worker(struct server *server)
     const struct worker *worker = server->worker;
     struct log_line line = log_begin(server->log, LOG_INFO, "worker_stop");
     log_number(&line, "worker", server->index);
-    log_number(&line, "connections", atomic_load(&server->connections));
-    log_number(&line, "messages", atomic_load(&server->messages));
-    log_number(&line, "octets", atomic_load(&server->octets));
+    log_number(&line, "connections", counter_read(&server->counters.connections));
+    log_number(&line, "messages", counter_read(&server->counters.messages));
+    log_number(&line, "octets", counter_read(&server->counters.octets));
     log_number(&line, "turns", worker->turns);
     log_number(&line, "completions", worker->completions);
     log_number(&line, "starvations", worker->starvations);

@@ -1,5 +1,6 @@
 /* One SMTP session: see session.h. What the client sends is read in place; only an unfinished line
- * is put aside. The commands themselves are in verbs.c. */
+ * is put aside. The commands themselves are in verbs.c; how a session begins and ends is in
+ * session_life.c. */
 #include "gateway/receive/session.h"
 
 #include "gateway/base/check.h"
@@ -10,14 +11,10 @@
 #include "gateway/receive/server_log.h"
 #include "gateway/receive/verbs.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-enum {
-    REPLY_ROOM = 1024,    /* reply octets that must fit before a command is read */
-    HANDSHAKE_S_MAX = 60, /* a client that takes longer for its handshake is no client */
-};
+enum { REPLY_ROOM = 1024 /* reply octets that must fit before a command is read */ };
 
 static_assert(sizeof(struct stream) + sizeof(struct session) <= 320, "an idle connection is small");
 
@@ -29,11 +26,6 @@ static struct worker *worker_of(struct session *session)
 static uint32_t now_ms(struct session *session)
 {
     return (uint32_t)(worker_of(session)->now_us / 1000);
-}
-
-bool session_is_secure(struct session *session)
-{
-    return stream_is_secure(stream_of(session));
 }
 
 void session_say(struct session *session, struct bytes line)
@@ -368,7 +360,10 @@ static size_t read_some(struct session *session, struct bytes in)
     case SESSION_COMMIT:
     case SESSION_WAIT:
     case SESSION_HANDSHAKE:
-    case SESSION_ASK: break;
+    case SESSION_ASK:
+    case SESSION_PROXY:
+    case SESSION_DELAY:
+    case SESSION_TARPIT: break;
     }
     CHECK(false); /* a stream that is paused or in a handshake brings nothing */
 }
@@ -387,59 +382,7 @@ static bool empty_chunk(const struct session *session)
     return session->mode == SESSION_CHUNK && session->chunk_left == 0;
 }
 
-/* --- TLS --- */
-
-/* begin_tls says `last`, the last word in clear, and hands the stream over to the handshake. False:
- * it can't be done now; nothing was said and nothing has changed. */
-static bool begin_tls(struct session *session, struct bytes last)
-{
-    const struct server *server = session->server;
-    const struct server_options *options = server->options;
-    /* A reload may have taken TLS from the listener since the client came. */
-    struct tls_context **contexts = session->listener < options->listener_count
-                                        ? options->listeners[session->listener].contexts
-                                        : NULL;
-    if (contexts == NULL || !stream_secure(server->worker, stream_of(session),
-                                           contexts[server->index], last.data, last.len))
-        return false;
-    uint32_t seconds = options->command_timeout_s;
-    session->mode = SESSION_HANDSHAKE;
-    session_deadline(session, seconds < HANDSHAKE_S_MAX ? seconds : HANDSHAKE_S_MAX);
-    return true;
-}
-
-bool session_start_tls(struct session *session)
-{
-    return begin_tls(session, reply_line(REPLY_START_TLS));
-}
-
-/* --- the stream's callbacks, in the order of life --- */
-
-static void greet(struct session *session)
-{
-    const struct server *server = session->server;
-    session_say(session, bytes_make(server->greeting, server->greeting_len));
-    session_deadline(session, server->options->command_timeout_s);
-    if (server->draining)
-        session_leave(session, REPLY_SHUTTING_DOWN);
-}
-
-void session_opened(struct worker *worker, struct stream *stream, void *owner)
-{
-    struct session *session = owner;
-    struct server *server = worker->options.user;
-    session->server = server;
-    session->id = server_id_next(server);
-    session->peer = worker->accepted_address;
-    session->opened_ms = now_ms(session);
-    session->listener = (uint8_t)worker->accepted_listener;
-    session->tls = (uint8_t)server_tls_of(server, worker->accepted_listener);
-    server_log_connect(server, session);
-    if (session->tls != SERVER_TLS_IMPLICIT)
-        greet(session);
-    else if (server->draining || !begin_tls(session, reply_line(REPLY_NONE)))
-        stream_abort(worker, stream); /* nothing can be said in clear */
-}
+/* --- going on --- */
 
 /* greeting_leaving: the client can't have read our greeting yet. After STARTTLS there is none. */
 static bool greeting_leaving(struct session *session)
@@ -541,53 +484,4 @@ void session_commit(struct session *session)
 {
     session->mode = SESSION_COMMIT;
     go_on(session);
-}
-
-void session_drain(struct session *session)
-{
-    bool between = session->mode == SESSION_COMMAND || session->mode == SESSION_SKIP_LINE ||
-                   session->mode == SESSION_HANDSHAKE;
-    if (between && session->state != SESSION_CHUNKS)
-        session_leave(session, REPLY_SHUTTING_DOWN);
-}
-
-/* session_secured: all that was said in clear is forgotten (RFC 3207 4.2), but for mistakes. */
-void session_secured(struct stream *stream, void *owner)
-{
-    struct session *session = owner;
-    CHECK(session->mode == SESSION_HANDSHAKE && session->transaction == NULL);
-    server_secured(session->server, session, tls_info(stream_tls(stream)));
-    session->mode = SESSION_COMMAND;
-    session->state = SESSION_CONNECTED;
-    session->extended = false;
-    session_set_helo(session, bytes_make(NULL, 0));
-    session->line_len = 0;
-    session->forgiven = 0;
-    if (session->tls == SERVER_TLS_IMPLICIT)
-        greet(session);
-    else
-        session_deadline(session, session->server->options->command_timeout_s);
-}
-
-void session_timed_out(struct stream *stream, void *owner)
-{
-    (void)stream;
-    session_leave(owner, REPLY_TIMED_OUT);
-}
-
-void session_closed(struct stream *stream, void *owner, int error)
-{
-    struct session *session = owner;
-    struct server *server = session->server;
-    if (error == -EPROTO || session->mode == SESSION_HANDSHAKE)
-        server_insecure(server, session, error == -EPROTO ? stream_tls(stream) : NULL);
-    list_remove(&session->stalled);
-    blocks_give(&server->lines, session->line);
-    session->line = NULL;
-    session_set_helo(session, bytes_make(NULL, 0));
-    session_drop_transaction(session);
-    admission_leave(server->admission, &session->peer);
-    /* After QUIT many close without reading the farewell of TLS, which makes it a reset. */
-    bool in_order = error == -ECONNRESET && session->left;
-    server_log_disconnect(server, session, in_order ? 0 : error);
 }

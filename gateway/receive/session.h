@@ -27,7 +27,10 @@ enum session_mode {
     SESSION_COMMIT = 4,    /* none: the message is complete, its COMMIT waits for room */
     SESSION_WAIT = 5,      /* none: the COMMIT waits to be durable */
     SESSION_HANDSHAKE = 6, /* those of the TLS handshake, which are not for us */
-    SESSION_ASK = 7,       /* none: a next hop is asked (receive/asking.h) */
+    SESSION_ASK = 7,       /* none: a next hop, or other gateways, are asked */
+    SESSION_PROXY = 8,     /* the PROXY header (receive/gate.h) */
+    SESSION_DELAY = 9,     /* none should come: the pause before the greeting */
+    SESSION_TARPIT = 10,   /* none: the reply to a refused command is held back */
 };
 
 enum {

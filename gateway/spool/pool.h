@@ -16,8 +16,9 @@ enum {
 };
 
 enum spool_state {
-    SPOOL_OPEN = 0,   /* takes mail */
-    SPOOL_FULL = 1,   /* no room: MAIL is answered 452 4.3.1 */
+    SPOOL_OPEN = 0,       /* takes mail */
+    SPOOL_FULL = 1,       /* no room: MAIL is answered 452 4.3.1 */
+    SPOOL_QUEUE_FULL = 3, /* messages_max live: MAIL is answered 452 4.3.1 */
     SPOOL_BROKEN = 2, /* two sync errors in a row: MAIL is answered 451 4.3.0; tried every second */
 };
 

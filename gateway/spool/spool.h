@@ -23,7 +23,8 @@ struct spool_options {
     uint32_t ready_count; /* prepared segments to keep at hand; 0: the default of 2 */
     int writer_cpu;       /* pin the writer there; -1: no */
     const uint8_t *uuid;  /* 16 random octets for a new spool */
-    struct log *log;      /* borrowed */
+    uint64_t messages_max; /* living messages, then the state is SPOOL_QUEUE_FULL; 0: no bound */
+    struct log *log;       /* borrowed */
     const struct segment_io *io; /* NULL: the kernel; tests inject errors here */
 };
 

@@ -1,0 +1,30 @@
+/* Sets of IP networks ("10.0.0.0/8", "2001:db8::/32", "192.0.2.1"), as the configuration lists
+ * them: who may speak PROXY or XCLIENT, who is not limited. Immutable once it is filled. An IPv4
+ * address in an IPv6 socket (::ffff:192.0.2.1) is looked up as IPv4. */
+#ifndef GATEWAY_POLICY_NETWORKS_H
+#define GATEWAY_POLICY_NETWORKS_H
+
+#include "gateway/io/listener.h"
+
+struct networks;
+
+/* networks_new returns an empty set, owned; NULL: no memory. networks_free takes NULL, too. */
+struct networks *networks_new(void) __attribute__((warn_unused_result));
+void networks_free(struct networks *networks);
+
+enum networks_result {
+    NETWORKS_ADDED = 0,
+    NETWORKS_NO_NETWORK = 1, /* the text is none */
+    NETWORKS_HOST_BITS = 2,  /* bits are set behind the prefix: "10.0.0.1/8" is a slip */
+    NETWORKS_NO_MEMORY = 3,
+};
+
+/* networks_add adds what `text` names: an address, with or without /LENGTH. */
+enum networks_result networks_add(struct networks *networks, const char *text)
+    __attribute__((warn_unused_result));
+
+/* networks_contain: does the address (its port does not matter) lie in one of them? NULL is the
+ * empty set. Any thread. */
+bool networks_contain(const struct networks *networks, const union address_any *address);
+
+#endif

@@ -1,0 +1,45 @@
+/* What a worker counts about the clients that it serves: written by its thread, read by any
+ * (gateway/base/counter.h). docs/metrics.md names what comes of each. */
+#ifndef GATEWAY_RECEIVE_COUNTERS_H
+#define GATEWAY_RECEIVE_COUNTERS_H
+
+#include "gateway/base/counter.h"
+#include "gateway/base/histogram.h"
+#include "gateway/receive/reply.h"
+#include "tls/tls.h"
+
+/* What takes time. */
+enum server_phase {
+    SERVER_PHASE_HANDSHAKE = 0, /* of TLS: from its first octet to its end */
+    SERVER_PHASE_ENVELOPE = 1,  /* MAIL to DATA, or to the first BDAT */
+    SERVER_PHASE_TEXT = 2,      /* from there to the last octet */
+    SERVER_PHASE_COMMIT = 3,    /* from there to the reply: the disk, or the next hop */
+    SERVER_PHASE_SESSION = 4,   /* connect to disconnect */
+    SERVER_PHASE_COUNT,
+};
+
+/* What became of TLS handshakes. failures[TLS_FAILURE_NONE]: it was left unfinished (the client
+ * went away, or its time ran out). */
+struct server_tls_counters {
+    _Atomic uint64_t versions[2]; /* by tls_info.version_index */
+    _Atomic uint64_t ciphers[TLS_CIPHER_COUNT];
+    _Atomic uint64_t resumed;
+    _Atomic uint64_t failures[TLS_FAILURE_COUNT];
+};
+
+struct server_counters {
+    _Atomic uint64_t connections;                  /* accepted */
+    _Atomic uint64_t closed;                       /* and ended again */
+    _Atomic uint64_t proxied;                      /* with a PROXY header that told of a client */
+    _Atomic uint64_t checks;                       /* with one that said LOCAL */
+    _Atomic uint64_t messages, octets, recipients; /* accepted */
+    _Atomic uint64_t replies[REPLY_COUNT];         /* ours, by what they say */
+    _Atomic uint64_t passed[6]; /* replies of next hops given on, by first digit */
+    _Atomic uint64_t early_talkers;
+    _Atomic uint64_t tarpitted; /* replies that were delayed */
+    _Atomic uint64_t resets;    /* connections that broke */
+    struct server_tls_counters tls;
+    struct histogram phases[SERVER_PHASE_COUNT];
+};
+
+#endif
