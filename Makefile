@@ -15,7 +15,7 @@ endif
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: all programs unit-tests fuzzers run test deps deps-test deps-bench bench bench-compare \
-	bench-relay bench-pictures fuzz tidy format check-neon install clean distclean help FORCE
+	bench-relay bench-pictures fuzz tidy format check-neon install deb clean distclean help FORCE
 
 # --- What Debian has to bring. --------------------------------------------------------------------
 
@@ -26,7 +26,8 @@ PACKAGES_TEST := libcmocka-dev clang-14 libclang-rt-14-dev clang-format-14 pytho
 	postfix openssl gnutls-bin testssl.sh python3-cryptography haproxy dovecot-lmtpd \
 	dovecot-imapd dovecot-pop3d nsd postsrsd python3-flufl.bounce \
 	libmail-deliverystatus-bounceparser-perl libsisimai-perl \
-	redis-server prometheus chromium chromium-driver
+	redis-server prometheus chromium chromium-driver systemd python3-yaml
+PACKAGES_DEB := debhelper fakeroot dpkg-dev
 # Node.js may also come from elsewhere, and then brings npm along.
 PACKAGES_BENCH = python3-matplotlib $(if $(shell command -v node),,nodejs) \
 	$(if $(shell command -v npm),,npm)
@@ -86,6 +87,8 @@ OTHER_ARCH := $(if $(filter x86_64,$(ARCH)),$(NEON),$(X86_64)) \
 	$(if $(filter x86_64 aarch64,$(ARCH)),,$(NEON))
 $(OUT)/parser/scan_avx2.o: CFLAGS_FILE := -mavx2 -mbmi -mbmi2
 $(OUT)/parser/scan_avx512.o: CFLAGS_FILE := -mavx512f -mavx512bw -mavx512vl -mbmi -mbmi2
+# The assembler includes the page, so the compiler does not tell of it.
+$(OUT)/gateway/admin/page.o: gateway/admin/page.html
 
 # --- What is built. -------------------------------------------------------------------------------
 
@@ -215,7 +218,7 @@ deps:
 	@$(MAKE) --silent $(BORINGSSL)/link
 
 deps-test:
-	$(call install_missing,$(PACKAGES) $(PACKAGES_TEST))
+	$(call install_missing,$(PACKAGES) $(PACKAGES_TEST) $(PACKAGES_DEB))
 	@$(MAKE) --silent $(BORINGSSL)/link
 	@test -e build/peers/exim || bench/servers/fetch.sh build/peers exim
 
@@ -285,14 +288,37 @@ check-neon:
 			-o build/neon/$$(basename $$source .c).o $$source || exit 1; done; \
 	echo "  NEON  $$(ls build/neon | wc -l) files compiled"
 
-INSTALLED := $(filter-out ringmx ringmx-bench-%,$(NAMES))
+SYSCONFDIR ?= $(if $(filter /usr,$(PREFIX)),/etc,$(PREFIX)/etc)
+UNITDIR    ?= $(PREFIX)/lib/systemd/system
+INSTALLED  := $(filter-out ringmx ringmx-vectors ringmx-bench-%,$(NAMES))
 DOC := $(DESTDIR)$(PREFIX)/share/doc/ringmx
+CONF := $(DESTDIR)$(SYSCONFDIR)/ringmx/ringmx.conf
+PAGES := $(filter-out docs/man/ringmx-vectors.1,$(wildcard docs/man/*.[1-8]))
+# A configuration that is there stays as it is.
 install: programs
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/sbin $(BIN)/ringmx
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(INSTALLED:%=$(BIN)/%)
-	install -D -m 644 -t $(DOC) README.md LICENSE docs/example.conf
-	@for page in $(wildcard docs/man/*.[1-8]); do \
+	install -D -m 644 -t $(DOC) README.md CHANGES.md LICENSE docs/*.md docs/example.conf
+	@cp -r docs/deploy $(DOC)/ && rm -rf $(DOC)/deploy/debian
+	@for page in $(PAGES); do \
 		install -v -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} $$page; done
+	@mkdir -p $(DESTDIR)$(UNITDIR)
+	@for unit in service socket; do \
+		sed 's|/usr/sbin/|$(PREFIX)/sbin/|; s|/usr/bin/|$(PREFIX)/bin/|' \
+			docs/deploy/systemd/ringmx.$$unit >$(DESTDIR)$(UNITDIR)/ringmx.$$unit; done
+	@test -e $(CONF) || install -v -D -m 640 docs/deploy/ringmx.conf $(CONF)
+
+# The package is built by debhelper in a copy of the sources, with the BoringSSL that is here.
+DEB := build/deb/ringmx-$(VERSION)
+deb: deps
+	$(call install_missing,$(PACKAGES_DEB))
+	@rm -rf build/deb && mkdir -p $(DEB)/build
+	@cp -r gateway parser tls bench tests docs Makefile README.md CHANGES.md LICENSE $(DEB)/
+	@cp -r docs/deploy/debian $(DEB)/debian
+	@ln -s $(CURDIR)/$(BORINGSSL) $(DEB)/$(BORINGSSL)
+	@cd $(DEB) && dpkg-buildpackage -us -uc -b >../build.log 2>&1 \
+		|| { tail -n 30 ../build.log; exit 1; }
+	@ls -l build/deb/*.deb
 
 clean:
 	rm -rf $(filter-out build/boringssl%,$(wildcard build/*))
@@ -314,4 +340,5 @@ help:
 	@echo 'make tidy format  check the house style; apply clang-format'
 	@echo 'make check-neon   compile the parser for 64-bit ARM'
 	@echo 'make install      into PREFIX=/usr/local, below DESTDIR'
+	@echo 'make deb          a Debian package in build/deb/'
 	@echo 'make clean        remove what was built; distclean: BoringSSL, too'

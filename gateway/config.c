@@ -43,7 +43,9 @@ struct config *config_load(const char *path, FILE *out)
     loader.root = cfg_init(config_words(), CFGF_NONE);
     if (loader.config == NULL || loader.folder == NULL || loader.root == NULL)
         config_error(&loader.errors, 0, "out of memory");
-    else if (text != NULL && parse(&loader, text, len))
+    else
+        loader.errors.paths = &loader.config->paths;
+    if (loader.errors.paths != NULL && text != NULL && parse(&loader, text, len))
         fill(&loader);
     cfg_free(loader.root);
     free(loader.folder);
@@ -72,6 +74,7 @@ void config_free(struct config *config)
     free(config->ca_path);
     free(config->control_path);
     config_edge_free(config);
+    config_paths_free(&config->paths);
     routes_free(config->routes);
     directory_free(config->directory);
     free(config->spool_path);

@@ -8,6 +8,7 @@
 
 #include "gateway/base/limits.h"
 #include "gateway/base/log.h"
+#include "gateway/config_paths.h"
 #include "gateway/deliver/courier.h"
 #include "gateway/deliver/route.h"
 #include "gateway/io/listener.h"
@@ -68,6 +69,8 @@ struct config {
     bool has_redis;
     struct shared_options sharing; /* its strings are those below */
     char *redis_path, *redis_password, *redis_user, *redis_prefix;
+
+    struct config_paths paths; /* all files that were named */
 
     bool io_baseline; /* use nothing that is newer than Linux 6.1 */
     uint32_t io_buffer_count;

@@ -12,18 +12,18 @@
 
 enum { SECRET_LEN_MIN = 16, SECRET_LEN_MAX = 1024, PREFIX_LEN_MAX = 64, PENDING_MAX = 10000 };
 
-static void add_network(struct networks *networks, const char *word,
+static void add_network(struct networks *networks, const char *section, const char *word,
                         const struct config_value *value, struct config_errors *errors)
 {
     switch (networks_add(networks, value->text)) {
     case NETWORKS_ADDED: return;
     case NETWORKS_NO_NETWORK:
         config_error(errors, value->line,
-                     "%s: \"%s\" is not a network like \"192.0.2.0/24\" or \"2001:db8::/32\"", word,
-                     value->text);
+                     "%s.%s: \"%s\" is not a network like \"192.0.2.0/24\" or \"2001:db8::/32\"",
+                     section, word, value->text);
         return;
     case NETWORKS_HOST_BITS:
-        config_error(errors, value->line, "%s: \"%s\" has bits behind its prefix", word,
+        config_error(errors, value->line, "%s.%s: \"%s\" has bits behind its prefix", section, word,
                      value->text);
         return;
     case NETWORKS_NO_MEMORY: config_error(errors, value->line, "out of memory"); return;
@@ -39,7 +39,7 @@ struct networks *config_networks(cfg_t *section, const char *word, struct config
     if (networks == NULL)
         config_error(errors, section->line, "out of memory");
     for (unsigned i = 0; i < count && networks != NULL; i++)
-        add_network(networks, word, config_value_at(section, word, i), errors);
+        add_network(networks, section->name, word, config_value_at(section, word, i), errors);
     return networks;
 }
 
@@ -65,12 +65,13 @@ static char *read_secret(cfg_t *section, const char *word, size_t len_min, const
         return NULL;
     char *text = config_file_read(path, &len);
     if (text == NULL)
-        config_error(errors, value->line, "%s: %s: %s", word, path, strerror(errno));
+        config_error(errors, value->line, "%s.%s: %s: %s", cfg_name(section), word, path,
+                     strerror(errno));
     else
         text[strcspn(text, "\r\n")] = '\0';
     if (text != NULL && (strlen(text) < len_min || strlen(text) > SECRET_LEN_MAX)) {
-        config_error(errors, value->line, "%s: the first line of %s has %zu to %d octets", word,
-                     path, len_min, SECRET_LEN_MAX);
+        config_error(errors, value->line, "%s.%s: the first line of %s has %zu to %d octets",
+                     cfg_name(section), word, path, len_min, SECRET_LEN_MAX);
         free(text);
         text = NULL;
     }

@@ -54,6 +54,8 @@ char *config_file_read(const char *path, size_t *len)
     int failure = errno;
     close(descriptor);
     errno = failure;
+    if (text != NULL)
+        text[*len] = '\0';
     return text;
 }
 
@@ -99,6 +101,7 @@ void config_file_lines(const struct config_value *value, const char *what, const
         config_error(errors, value->line, "out of memory");
         return;
     }
+    config_error_paths(errors, path);
     struct config_errors told = {.path = path, .out = errors->out};
     struct config_errors hidden = {.path = path};
     int descriptor = open_file(path, &size);

@@ -6,8 +6,8 @@
 #include "gateway/config_value.h"
 #include "parser/bytes.h"
 
-/* config_file_read returns a whole file, owned, or NULL with errno set. Only what is a file is
- * read. */
+/* config_file_read returns a whole file, owned, with a NUL behind it, or NULL with errno set. Only
+ * what is a file is read. */
 char *config_file_read(const char *path, size_t *len);
 
 /* config_file_trimmed returns a text without blanks at its ends. */

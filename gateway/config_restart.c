@@ -42,12 +42,6 @@ static bool listeners_differ(const struct config *a, const struct config *b)
     return false;
 }
 
-static bool schedules_differ(const struct courier_options *a, const struct courier_options *b)
-{
-    return a->schedule_count != b->schedule_count ||
-           memcmp(a->schedule_s, b->schedule_s, a->schedule_count * sizeof(a->schedule_s[0])) != 0;
-}
-
 static bool resolvers_differ(const struct dns_options *a, const struct dns_options *b)
 {
     return a->server_count != b->server_count || a->timeout_ms != b->timeout_ms ||
@@ -62,10 +56,19 @@ static bool texts_differ(const char *a, const char *b)
 
 static bool deliveries_differ(const struct courier_options *a, const struct courier_options *b)
 {
-    return a->connections_max != b->connections_max || a->idle_s != b->idle_s ||
-           a->store_threads != b->store_threads || a->smtp_port != b->smtp_port ||
-           a->ipv6 != b->ipv6 || texts_differ(a->ca, b->ca) ||
-           memcmp(&a->timeouts, &b->timeouts, sizeof(a->timeouts)) != 0;
+    return a->connections_max != b->connections_max || a->store_threads != b->store_threads ||
+           a->smtp_port != b->smtp_port || a->ipv6 != b->ipv6 || texts_differ(a->ca, b->ca);
+}
+
+static bool redis_differs(const struct config *a, const struct config *b)
+{
+    const struct redis_options *x = &a->sharing.redis, *y = &b->sharing.redis;
+    return a->has_redis != b->has_redis || texts_differ(a->redis_path, b->redis_path) ||
+           texts_differ(a->redis_user, b->redis_user) ||
+           texts_differ(a->redis_password, b->redis_password) ||
+           texts_differ(a->redis_prefix, b->redis_prefix) ||
+           memcmp(&x->address, &y->address, sizeof(x->address)) != 0 ||
+           x->database != y->database || x->timeout_ms != y->timeout_ms;
 }
 
 static size_t tell(FILE *out, const char *word, bool differs)
@@ -91,12 +94,17 @@ size_t config_restart_needed(const struct config *a, const struct config *b, FIL
     count += tell(out, "spool.segment_size", a->spool.segment_size != b->spool.segment_size);
     count += tell(out, "spool.sync", a->spool.sync != b->spool.sync);
     count += tell(out, "spool.staging_size", a->spool.staging_size != b->spool.staging_size);
-    count += tell(out, "queue.schedule", schedules_differ(x, y));
     count += tell(out, "resolver", resolvers_differ(&x->dns, &y->dns));
-    count += tell(out, "deliver", deliveries_differ(x, y));
+    count += tell(out, "deliver.connections, ipv6, smtp_port, ca or store_threads",
+                  deliveries_differ(x, y));
     count += tell(out, "through.memory", a->through_memory != b->through_memory);
-    count += tell(out, "through.cache", x->hop_cache_s != y->hop_cache_s);
+    count += tell(out, "redis", redis_differs(a, b));
+    count += tell(out, "sandbox",
+                  texts_differ(a->user, b->user) || texts_differ(a->group, b->group) ||
+                      a->seccomp != b->seccomp || a->landlock != b->landlock);
     count += tell(out, "admin.control", texts_differ(a->control_path, b->control_path));
+    count += tell(out, "admin.http", !same_address(a->http, b->http));
+    count += tell(out, "admin.agent", !same_address(a->agent, b->agent));
     count += tell(out, "io.features", a->io_baseline != b->io_baseline);
     count += tell(out, "io.buffers", a->io_buffer_count != b->io_buffer_count);
     count += tell(out, "io.buffer_size", a->io_buffer_size != b->io_buffer_size);

@@ -70,6 +70,12 @@ void config_error(struct config_errors *errors, int line, const char *format, ..
     fputc('\n', errors->out);
 }
 
+void config_error_paths(struct config_errors *errors, const char *path)
+{
+    if (!config_paths_add(errors->paths, path))
+        config_error(errors, 0, "out of memory");
+}
+
 bool config_text_prepare(char *text, size_t len, const cfg_opt_t *words,
                          struct config_errors *errors)
 {

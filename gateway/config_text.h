@@ -11,16 +11,22 @@
 #include <stddef.h>
 #include <stdio.h>
 
+#include "gateway/config_paths.h"
+
 /* Where mistakes are told, and how many there were. */
 struct config_errors {
     const char *path; /* borrowed */
     FILE *out;        /* borrowed; NULL: mistakes are only counted */
     size_t count;
+    struct config_paths *paths; /* where files that are named go; borrowed; NULL: nowhere */
 };
 
 /* config_error writes `PATH:LINE: MESSAGE` and counts it. Line 0: no line is to blame. */
 void config_error(struct config_errors *errors, int line, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* config_error_paths keeps a file that the configuration names. */
+void config_error_paths(struct config_errors *errors, const char *path);
 
 /* config_text_prepare checks `text` (`len` octets) against the words that libconfuse will be given.
  * Comments become blanks, and so do unknown words with all that belongs to them, once they are

@@ -43,6 +43,8 @@ static char *file(cfg_t *section, const char *word, const char *folder,
     char *path = config_value_path(value->text, folder);
     if (path == NULL)
         config_error(errors, value->line, "out of memory");
+    else
+        config_error_paths(errors, path);
     return path;
 }
 

@@ -174,5 +174,7 @@ char *config_word_path(cfg_t *section, const char *word, const char *folder,
         config_error(errors, value->line, "%s is empty", name.text);
     else if ((path = config_value_path(value->text, folder)) == NULL)
         config_error(errors, value->line, "out of memory");
+    if (path != NULL)
+        config_error_paths(errors, path);
     return path;
 }

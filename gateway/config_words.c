@@ -131,7 +131,7 @@ enum { KIB = 1 << 10, MIB = 1 << 20, MINUTE = 60, HOUR = 3600, DAY = 86400 };
 
 static const struct number_word numbers[] = {
     COUNT(NULL, "workers", worker_count, 0, LIMIT_WORKERS, 0),
-    COUNT("limits", "connections", server.connections_max, 1, 1000000, 50000),
+    COUNT("limits", "connections", server.connections_max, 1, 1000000, 10000),
     COUNT("limits", "connections_per_ip", server.connections_per_ip_max, 0, 1000000, 100),
     COUNT("limits", "connections_per_network", server.connections_per_network_max, 0, 1000000, 0),
     COUNT("limits", "connection_rate", server.rates.per_minute[RATE_CONNECTIONS][RATE_ADDRESS], 0,
@@ -183,7 +183,7 @@ static const struct number_word numbers[] = {
     TIME("drain", "timeout", drain_timeout_s, 1, HOUR, 30),
     TIME("drain", "handover", handover_timeout_s, 1, HOUR, 5),
     COUNT("log", "repeats", log.repeats, 0, 1000000, 100),
-    COUNT("queue", "messages", spool.messages_max, 1000, 1000000000, 10000000),
+    COUNT("queue", "messages", spool.messages_max, 1000, 1000000000, 1000000),
     NUMBER("io", "buffers", io_buffer_count, 2, 32768, 2048, CONFIG_COUNT, 0),
     SIZE("io", "buffer_size", io_buffer_size, KIB, MIB, 16 * KIB),
 };

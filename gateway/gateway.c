@@ -1,29 +1,26 @@
-/* Start, signals, reload and orderly stop: see gateway.h. Order of start: log, spool (recovery
- * fills the courier's queue), ports, TLS, writer, courier, control socket, workers. The stop goes
- * the other way, so that whatever was answered 250 is on disk before the writer ends. */
+/* The start: see gateway.h. Its order: sockets, while we may still bind them; least privilege,
+ * before there is any thread; log, TLS; then the process before has to go; spool (recovery fills
+ * the courier's queue), writer, courier, control socket, workers. The stop goes the other way, so
+ * that whatever was answered 250 is on disk before the writer ends. What comes between is in
+ * gateway_serve.c, gateway_reload.c and gateway_stop.c. */
 #include "gateway/gateway.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sysexits.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "gateway/base/clock.h"
 #include "gateway/gateway_inside.h"
+#include "gateway/gateway_memory.h"
+#include "gateway/gateway_sandbox.h"
 #include "tls/crypto.h"
 
 enum {
-    DRAIN_S = 30,             /* what is in flight may take this long after SIGTERM */
     DESCRIPTORS_BESIDE = 512, /* for everything that is no connection */
-    CONFIGURE_TRIES = 5000,   /* milliseconds */
-    LOOK_S = 86400,           /* certificates grow old while nobody looks */
-    BROKEN_DRAIN_S = 5,       /* in place of DRAIN_S, and once more, when the courier is broken */
 };
 
 /* --- start --- */
@@ -61,7 +58,7 @@ void gateway_say_lines(struct gateway *gateway, enum log_level level, const char
             gateway_say(gateway, level, event, line);
 }
 
-static void say_srs_warnings(struct gateway *gateway, const struct config *config)
+void gateway_say_srs_warnings(struct gateway *gateway, const struct config *config)
 {
     char *text = NULL;
     size_t len;
@@ -96,28 +93,6 @@ static bool open_spool(struct gateway *gateway)
     return false;
 }
 
-/* open_listeners gives each worker its own socket for each address. When the kernel chooses a port,
- * the first worker's choice is everybody's. */
-static bool open_listeners(struct gateway *gateway)
-{
-    for (size_t i = 0; i < gateway->initial->listener_count; i++) {
-        union address_any address = gateway->initial->listeners[i].address;
-        char text[64];
-        for (size_t n = 0; n < gateway->hand_count; n++) {
-            int descriptor = listener_open(&address);
-            if (descriptor < 0) {
-                log_message(gateway->log_port, LOG_ERROR, "start_failed", "can't listen on %s: %s",
-                            listener_format(&address, text), strerror(-descriptor));
-                return false;
-            }
-            gateway->hands[n].listeners[i] = descriptor;
-            gateway->hands[n].setup.worker.listener_count = (uint32_t)(i + 1);
-        }
-        gateway->initial->listeners[i].address = address;
-    }
-    return true;
-}
-
 static void wake_worker(void *worker)
 {
     worker_wake(worker);
@@ -126,6 +101,9 @@ static void wake_worker(void *worker)
 static void *hand_main(void *argument)
 {
     struct hand *hand = argument;
+    char name[16]; /* for top and the status page */
+    snprintf(name, sizeof(name), "worker %u", hand->setup.worker.index % 1000);
+    pthread_setname_np(pthread_self(), name);
     (void)server_run(&hand->server, &hand->worker, &hand->setup, &hand->ready, &hand->what);
     atomic_store(&hand->finished, true);
     return NULL;
@@ -153,20 +131,24 @@ static void set_up_hand(struct gateway *gateway, size_t index)
     hand->setup.spool = gateway->spool;
     hand->setup.staging = hand->staging;
     hand->setup.admission = gateway->admission;
+    hand->setup.rates = gateway->rates;
+    hand->setup.greylist = gateway->greylist;
+    hand->setup.sharing = config->has_redis ? &config->sharing : NULL;
     hand->setup.log = gateway->log;
+    hand->setup.trace = gateway->trace;
     hand->setup.hop = courier_hop(gateway->courier);
     hand->setup.through_memory = config->through_memory;
     struct worker_options *worker = &hand->setup.worker;
     worker->index = (uint32_t)index;
     worker->cpu = cpu_for_worker(index, gateway->hand_count);
-    worker->streams_max = config->server.connections_max;
-    /* A connection that does its worst at once: two blocks of replies, a transaction and text put
-     * aside; and recipients for those that do not stop at a few. */
-    worker->blocks_max = config->server.connections_max * 4 + 65536;
+    worker->streams_max = memory_pools(config).streams;
+    worker->blocks_max = memory_pools(config).blocks;
     worker->buffer_count = config->io_buffer_count;
     worker->buffer_size = config->io_buffer_size;
     worker->baseline = config->io_baseline;
-    worker->listeners = hand->listeners;
+    worker->listeners = hand->sockets;
+    worker->listener_of = hand->listener_of;
+    worker->listener_count = hand->socket_count;
     worker->helpers = gateway->helpers;
     worker->records_max = config_has_tls(config) ? worker->streams_max : 0;
 }
@@ -183,6 +165,21 @@ static bool start_hand(struct gateway *gateway, struct hand *hand)
         log_message(gateway->log_port, LOG_ERROR, "start_failed", "worker: %s: %s",
                     hand->what == NULL ? "thread" : hand->what, strerror(error));
     return error == 0;
+}
+
+/* say_memory tells what may be needed at most, and warns when the machine has less. */
+static void say_memory(struct gateway *gateway)
+{
+    uint64_t here = memory_here();
+    bool too_much = here != 0 && gateway->memory > here;
+    struct log_line line =
+        log_begin(gateway->log_port, too_much ? LOG_WARN : LOG_INFO, "memory_contract");
+    log_number(&line, "octets", gateway->memory);
+    log_number(&line, "here", here);
+    if (too_much)
+        log_string(&line, "msg",
+                   "load could need more than there is: ringmx --check tells what for");
+    log_end(&line);
 }
 
 static void say_started(struct gateway *gateway)
@@ -233,6 +230,8 @@ static bool start_control(struct gateway *gateway)
         .spool = gateway->spool,
         .routes = gateway->initial->routes,
         .log = gateway->log,
+        .orders = gateway->orders,
+        .trace = gateway->trace,
     };
     if (options.path == NULL)
         return true;
@@ -242,17 +241,121 @@ static bool start_control(struct gateway *gateway)
     return gateway->control != NULL;
 }
 
-static bool start(struct gateway *gateway)
+static bool make_shared(struct gateway *gateway)
 {
-    gateway->hands = calloc(gateway->initial->worker_count, sizeof(*gateway->hands));
-    gateway->hand_count = gateway->hands == NULL ? 0 : gateway->initial->worker_count;
     gateway->admission = admission_new(gateway->initial->server.connections_max);
-    if (gateway->hands == NULL || gateway->admission == NULL) {
+    gateway->trace = trace_new((uint32_t)gateway->hand_count);
+    gateway->rates = rates_new(memory_rate_cells(gateway->initial));
+    gateway->greylist = greylist_new(GREYLIST_CELLS); /* a reload may want it */
+    gateway->initial->sharing.rates = gateway->rates;
+    gateway->initial->sharing.greylist = gateway->greylist;
+    if (gateway->admission == NULL || gateway->rates == NULL || gateway->greylist == NULL) {
         gateway_say(gateway, LOG_ERROR, "start_failed", "out of memory");
         return false;
     }
-    if (!open_spool(gateway) || !open_listeners(gateway) || !gateway_tls_start(gateway))
+    return true;
+}
+
+/* inherit gets the sockets that are there already. */
+static bool inherit(struct gateway *gateway, bool takeover)
+{
+    char error[512];
+    const struct config *config = gateway->initial;
+    if (!inherit_from_systemd(&gateway->inherited, error, sizeof(error))) {
+        gateway_say(gateway, LOG_ERROR, "start_failed", error);
         return false;
+    }
+    if (!takeover)
+        return true;
+    if (inherit_from_old(&gateway->inherited, config->control_path, config->spool_path, error,
+                         sizeof(error)))
+        return true;
+    if (error[0] == '\0') {
+        gateway_say(gateway, LOG_WARN, "takeover", "there is no process to take over from");
+        return true;
+    }
+    log_message(gateway->log_port, LOG_ERROR, "start_failed", "takeover: %s", error);
+    return false;
+}
+
+static void say_unused(struct gateway *gateway)
+{
+    char *text = NULL;
+    size_t len;
+    FILE *out = open_memstream(&text, &len);
+    if (out == NULL)
+        return;
+    inherit_unused(&gateway->inherited, out);
+    fclose(out);
+    gateway_say_lines(gateway, LOG_WARN, "socket_unused", text);
+    free(text);
+}
+
+static void say_unreadable(struct gateway *gateway)
+{
+    char *text = NULL;
+    size_t len;
+    FILE *out = open_memstream(&text, &len);
+    if (out == NULL)
+        return;
+    (void)sandbox_unreadable(gateway->initial, gateway->path, out);
+    fclose(out);
+    gateway_say_lines(gateway, LOG_WARN, "sandbox", text);
+    free(text);
+}
+
+/* confine gives up what is not needed any more; there is no thread yet. */
+static bool confine(struct gateway *gateway)
+{
+    char error[512] = "";
+    const struct config *config = gateway->initial;
+    if (!sandbox_drop(config, error, sizeof(error)) ||
+        !sandbox_files(config, gateway->path, error, sizeof(error))) {
+        gateway_say(gateway, LOG_ERROR, "start_failed", error);
+        return false;
+    }
+    if (error[0] != '\0')
+        gateway_say(gateway, LOG_WARN, "sandbox", error);
+    if (config->user != NULL)
+        say_unreadable(gateway);
+    return true;
+}
+
+/* prepare does all that can be done while another process still has the spool. */
+static bool prepare(struct gateway *gateway, bool takeover)
+{
+    gateway->hands = calloc(gateway->initial->worker_count, sizeof(*gateway->hands));
+    gateway->hand_count = gateway->hands == NULL ? 0 : gateway->initial->worker_count;
+    if (gateway->hands == NULL) {
+        gateway_say(gateway, LOG_ERROR, "start_failed", "out of memory");
+        return false;
+    }
+    raise_descriptor_limit(gateway);
+    if (!inherit(gateway, takeover) || !gateway_sockets_open(gateway))
+        return false;
+    say_unused(gateway);
+    if (!confine(gateway))
+        return false;
+    if (!log_start(gateway->log)) {
+        gateway_say(gateway, LOG_ERROR, "start_failed", "the log thread can't be started");
+        return false;
+    }
+    return make_shared(gateway) && gateway_tls_start(gateway);
+}
+
+static bool take_over(struct gateway *gateway)
+{
+    char error[256];
+    handover_notify("STATUS=Waiting for the process before");
+    if (inherit_commit(&gateway->inherited, gateway->signals, error, sizeof(error)))
+        return true;
+    log_message(gateway->log_port, LOG_ERROR, "start_failed", "takeover: %s", error);
+    gateway->start_code = EX_TEMPFAIL;
+    return false;
+}
+
+static bool make_ports(struct gateway *gateway)
+{
     for (size_t i = 0; i < gateway->hand_count; i++) {
         struct hand *hand = &gateway->hands[i];
         hand->staging = spool_port(gateway->spool, wake_worker, &hand->worker);
@@ -261,217 +364,137 @@ static bool start(struct gateway *gateway)
             return false;
         }
     }
-    if (!start_courier(gateway) || !start_control(gateway))
-        return false;
+    return true;
+}
+
+static bool start_hands(struct gateway *gateway)
+{
     for (size_t i = 0; i < gateway->hand_count; i++) {
         set_up_hand(gateway, i);
         if (!start_hand(gateway, &gateway->hands[i]))
             return false;
     }
-    say_srs_warnings(gateway, gateway->initial);
+    return true;
+}
+
+static bool start(struct gateway *gateway, bool takeover)
+{
+    char error[512] = "";
+    if (!prepare(gateway, takeover) || !take_over(gateway) || !gateway_admin_start(gateway))
+        return false;
+    handover_notify("STATUS=Reading the spool");
+    if (!open_spool(gateway))
+        return false;
+    atomic_store(&gateway->health.spool, gateway->spool);
+    if (!make_ports(gateway) || !start_courier(gateway) || !start_control(gateway) ||
+        !gateway_sockets_listen(gateway) || !start_hands(gateway))
+        return false;
+    inherit_close(&gateway->inherited);
+    gateway_say_srs_warnings(gateway, gateway->initial);
+    gateway_admin_sources(gateway);
+    if (!sandbox_calls(gateway->initial, error, sizeof(error))) {
+        gateway_say(gateway, LOG_ERROR, "start_failed", error);
+        return false;
+    }
+    if (error[0] != '\0')
+        gateway_say(gateway, LOG_WARN, "sandbox", error);
+    atomic_store(&gateway->health.phase, HEALTH_SERVING);
+    say_memory(gateway);
     say_started(gateway);
+    handover_notify("MAINPID=%d\nREADY=1\nSTATUS=Serving", (int)getpid());
     return true;
 }
 
-/* --- reload --- */
+/* --- the end --- */
 
-static bool wait_configured(const struct gateway *gateway, const struct server_options *options)
+/* stop ends all behind the workers. False: a thread that hangs still has the spool. */
+static bool stop(struct gateway *gateway)
 {
-    for (size_t i = 0; i < gateway->hand_count; i++) {
-        int tries = CONFIGURE_TRIES;
-        while (!server_configured(&gateway->hands[i].server, options) && --tries > 0)
-            usleep(1000);
-        if (tries == 0)
-            return false;
-    }
-    return true;
-}
-
-static void adopt(struct gateway *gateway, struct config *loaded, struct contexts *contexts)
-{
-    struct config *old = gateway->current;
-    struct contexts *old_contexts = gateway->contexts;
-    log_configure(gateway->log, loaded->log.level, loaded->log.format);
-    for (size_t i = 0; i < gateway->hand_count; i++)
-        server_configure(&gateway->hands[i].server, &loaded->server);
-    bool all = wait_configured(gateway, &loaded->server);
-    courier_configure(gateway->courier, &loaded->courier.rules);
-    if (gateway->control != NULL)
-        control_configure(gateway->control, loaded->routes);
-    gateway->current = loaded;
-    gateway->contexts = contexts;
-    /* Nobody looks at the old any more; else they stay, which only costs memory. */
-    if (all && old != gateway->initial)
-        config_free(old);
-    if (all)
-        contexts_free(old_contexts);
-}
-
-static void reload(struct gateway *gateway)
-{
-    char *text = NULL;
-    size_t len = 0;
-    struct contexts *contexts = NULL;
-    FILE *errors = open_memstream(&text, &len);
-    if (errors == NULL)
-        return;
-    struct config *loaded = config_load(gateway->path, errors);
-    if (loaded != NULL)
-        contexts = gateway_tls_contexts(gateway, loaded, errors);
-    if (contexts != NULL)
-        (void)config_restart_needed(gateway->initial, loaded, errors);
-    fclose(errors);
-    if (contexts == NULL) {
-        gateway_say_lines(gateway, LOG_ERROR, "reload_failed", text);
-        gateway_say(gateway, LOG_ERROR, "reload_failed", "the old configuration stays in force");
-        config_free(loaded);
-    } else {
-        gateway_say_lines(gateway, LOG_WARN, "reload_needs_restart", text);
-        gateway_tls_say(gateway, loaded);
-        say_srs_warnings(gateway, loaded);
-        adopt(gateway, loaded, contexts);
-        gateway_say(gateway, LOG_INFO, "reloaded", gateway->path);
-    }
-    free(text);
-}
-
-/* --- signals and stop --- */
-
-static void block_signals(sigset_t *set)
-{
-    sigemptyset(set);
-    sigaddset(set, SIGTERM);
-    sigaddset(set, SIGINT);
-    sigaddset(set, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, set, NULL); /* inherited by every thread: only main takes them */
-    signal(SIGPIPE, SIG_IGN);
-}
-
-static bool all_finished(const struct gateway *gateway)
-{
-    for (size_t i = 0; i < gateway->hand_count; i++)
-        if (gateway->hands[i].started && !atomic_load(&gateway->hands[i].finished))
-            return false;
-    return true;
-}
-
-static void note_all(struct gateway *gateway, uint32_t note)
-{
-    for (size_t i = 0; i < gateway->hand_count; i++)
-        if (atomic_load(&gateway->hands[i].ready) == 1 && !atomic_load(&gateway->hands[i].finished))
-            worker_note(&gateway->hands[i].worker, note);
-}
-
-/* serve waits for signals; false when a worker or the courier ended by itself. */
-static bool serve(struct gateway *gateway, const sigset_t *set)
-{
-    time_t look_s = time(NULL) + LOOK_S;
-    for (;;) {
-        struct timespec second = {1, 0};
-        int signal_number = sigtimedwait(set, NULL, &second);
-        if (signal_number == SIGTERM || signal_number == SIGINT) {
-            gateway_say(gateway, LOG_INFO, "drain", strsignal(signal_number));
-            return true;
-        }
-        if (signal_number == SIGHUP)
-            reload(gateway);
-        if (time(NULL) >= look_s) {
-            look_s += LOOK_S;
-            gateway_tls_say_warnings(gateway, gateway->current);
-        }
-        if (courier_broken(gateway->courier)) {
-            gateway_say(gateway, LOG_ERROR, "courier_failed", "the courier's ring broke: stopping");
-            return false;
-        }
-        for (size_t i = 0; i < gateway->hand_count; i++)
-            if (atomic_load(&gateway->hands[i].finished)) {
-                gateway_say(gateway, LOG_ERROR, "worker_failed", "a worker's ring broke: stopping");
-                return false;
-            }
-    }
-}
-
-/* A worker can't end while it waits for an answer of the courier's, and a broken courier may never
- * give one. What was answered 250 is on disk, so to end here is no more than a crash. */
-static void leave_hard(struct gateway *gateway)
-{
-    gateway_say(gateway, LOG_ERROR, "stop", "workers wait for the courier in vain: ending at once");
-    usleep(500 * 1000); /* for the log's thread */
-    _exit(EX_SOFTWARE);
-}
-
-static void stop_hands(struct gateway *gateway, const sigset_t *set)
-{
-    bool broken = gateway->courier != NULL && courier_broken(gateway->courier);
-    uint64_t patience_us = (uint64_t)(broken ? BROKEN_DRAIN_S : DRAIN_S) * 1000000;
-    uint64_t deadline = clock_monotonic_us() + patience_us, end = UINT64_MAX;
-    note_all(gateway, SERVER_NOTE_DRAIN);
-    while (!all_finished(gateway)) {
-        struct timespec tick = {0, 5 * 1000 * 1000};
-        int again = sigtimedwait(set, NULL, &tick);
-        bool impatient = again == SIGTERM || again == SIGINT; /* asked twice: now */
-        if (impatient || clock_monotonic_us() > deadline) {
-            note_all(gateway, SERVER_NOTE_ABORT);
-            deadline = UINT64_MAX;
-            end = clock_monotonic_us() + (uint64_t)BROKEN_DRAIN_S * 1000000;
-        }
-        if (clock_monotonic_us() > end && courier_broken(gateway->courier))
-            leave_hard(gateway);
-    }
-    for (size_t i = 0; i < gateway->hand_count; i++)
-        if (gateway->hands[i].started)
-            pthread_join(gateway->hands[i].thread, NULL);
-}
-
-static void stop(struct gateway *gateway, const sigset_t *set)
-{
-    stop_hands(gateway, set);
     control_stop(gateway->control);
-    helpers_free(gateway->helpers);
+    trace_free(gateway->trace);
     contexts_free(gateway->contexts);
     explicit_bzero(&gateway->ticket_secret, sizeof(gateway->ticket_secret));
-    for (size_t i = 0; i < gateway->hand_count; i++)
-        for (uint32_t n = 0; n < gateway->hands[i].setup.worker.listener_count; n++)
-            close(gateway->hands[i].listeners[n]);
+    gateway_sockets_close(gateway, false);
     bool ended = gateway->courier == NULL || courier_stop(gateway->courier);
     if (gateway->spool != NULL)
         spool_stop(gateway->spool);
+    gateway_admin_stop(gateway);
+    helpers_free(gateway->helpers); /* who asks for figures has looked at them */
+    atomic_store(&gateway->health.spool, NULL);
     courier_free(gateway->courier);
     if (gateway->spool != NULL && ended) /* else a thread that hangs has it to the last */
         spool_close(gateway->spool);
     admission_free(gateway->admission);
+    rates_free(gateway->rates);
+    greylist_free(gateway->greylist);
+    for (size_t i = 0; i < gateway->hand_count; i++) {
+        free(gateway->hands[i].sockets);
+        free(gateway->hands[i].listener_of);
+    }
     free(gateway->hands);
+    inherit_close(&gateway->inherited);
+    gateway_sockets_close(gateway, true);
+    free(gateway->sockets);
     if (gateway->current != gateway->initial)
         config_free(gateway->current);
+    return ended;
 }
 
-int gateway_run(const char *path, struct config *config)
+/* run serves, and returns the exit code. */
+static int run(struct gateway *gateway, bool takeover)
 {
-    struct gateway gateway = {.path = path, .initial = config, .current = config};
+    bool good = start(gateway, takeover);
+    int exit_code = !good ? gateway->start_code : gateway_serve(gateway) ? 0 : EX_SOFTWARE;
+    if (!gateway->yielding)
+        gateway_drain(gateway);
+    bool closed = stop(gateway);
+    gateway_say(gateway, LOG_INFO, "stop", exit_code == 0 ? "all is on disk" : "after a failure");
+    if (!closed || gateway_yield_gone(gateway) || !gateway->yielding)
+        return exit_code; /* when a thread has the spool to the last, our end says the rest */
+    gateway_say(gateway, LOG_ERROR, "handover", "who wanted to take over has failed too late");
+    return EX_TEMPFAIL;
+}
+
+/* begin makes what must be there before anything can be said. False: it was said on stderr. */
+static bool begin(struct gateway *gateway)
+{
     char message[512];
-    sigset_t set;
+    struct log_options log = gateway->initial->log;
     if (!uring_check(message, sizeof(message))) {
         fprintf(stderr, "ringmx: %s\n", message);
-        config_free(config);
-        return EX_CONFIG;
+        return false;
     }
-    block_signals(&set);
-    crypto_random(gateway.uuid, sizeof(gateway.uuid));
-    gateway.log = log_new(&config->log);
-    if (gateway.log == NULL) {
-        fprintf(stderr, "ringmx: the log thread can't be started: %s\n", strerror(errno));
-        config_free(config);
-        return EX_OSERR;
-    }
-    gateway.log_port = log_port_new(gateway.log, "main");
-    raise_descriptor_limit(&gateway);
-    gateway.scanner = scan_choose_best(); /* before threads start */
+    crypto_random(gateway->uuid, sizeof(gateway->uuid));
+    log.later = true;
+    gateway->log = log_new(&log);
+    gateway->orders = orders_new();
+    if (gateway_signals_open(gateway) && gateway->log != NULL && gateway->orders != NULL)
+        return true;
+    fprintf(stderr, "ringmx: no memory or descriptors: %s\n", strerror(errno));
+    return false;
+}
+
+int gateway_run(const char *path, struct config *config, bool takeover)
+{
+    struct gateway gateway = {.path = path,
+                              .initial = config,
+                              .current = config,
+                              .yield = {.descriptor = -1},
+                              .signals = -1,
+                              .start_code = EX_CONFIG};
+    struct memory_contract contract;
     int exit_code = EX_CONFIG;
-    if (start(&gateway))
-        exit_code = serve(&gateway, &set) ? 0 : EX_SOFTWARE;
-    stop(&gateway, &set);
-    gateway_say(&gateway, LOG_INFO, "stop", exit_code == 0 ? "all is on disk" : "after a failure");
+    memory_contract(config, &contract); /* first: it counts what is there now */
+    gateway.memory = contract.octets;
+    if (begin(&gateway)) {
+        gateway.log_port = log_port_new(gateway.log, "main");
+        gateway.scanner = scan_choose_best(); /* before threads start */
+        exit_code = run(&gateway, takeover);
+    }
     log_free(gateway.log);
+    orders_free(gateway.orders);
+    if (gateway.signals >= 0)
+        close(gateway.signals);
     config_free(config);
     return exit_code;
 }

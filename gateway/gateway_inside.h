@@ -5,7 +5,10 @@
 #include <pthread.h>
 
 #include "gateway/admin/control.h"
+#include "gateway/admin/http.h"
+#include "gateway/admin/orders.h"
 #include "gateway/contexts.h"
+#include "gateway/gateway_handover.h"
 
 /* One worker thread with all that is its own. */
 struct hand {
@@ -15,14 +18,44 @@ struct hand {
     struct staging *staging;
     pthread_t thread;
     bool started;
-    int listeners[LIMIT_LISTENERS];
+    int *sockets; /* that it accepts from; owned, the descriptors are the gateway's */
+    uint8_t *listener_of;
+    uint32_t socket_count;
     const char *what;  /* the step that failed */
     _Atomic int ready; /* 0: not yet; 1: serves; -errno */
     _Atomic bool finished;
 };
 
+/* A listening socket. */
+struct gateway_socket {
+    int descriptor;
+    uint8_t listener; /* its index, or one of enum socket_owner */
+    bool systemd;     /* it outlives us */
+    bool silent;      /* bound, but not listening yet */
+};
+
+enum socket_owner { SOCKET_HTTP = LIMIT_LISTENERS, SOCKET_AGENT = LIMIT_LISTENERS + 1 };
+
+/* A process that has our sockets, and may take over. */
+struct yield {
+    int descriptor; /* of its connection; -1: none */
+    pid_t pid;
+    bool committed; /* it has said so */
+    char line[16];
+    size_t line_len;
+};
+
+/* What main has to do (gateway_wait). */
+enum gateway_event {
+    GATEWAY_STOP = 1 << 0,
+    GATEWAY_RELOAD = 1 << 1,
+    GATEWAY_COMMIT = 1 << 2, /* the process that has our sockets takes over */
+    GATEWAY_LOST = 1 << 3,   /* it has given up, or died */
+};
+
 struct gateway {
     const char *path;
+    uint64_t memory;        /* octets that may be needed at most (gateway_memory.h) */
     struct config *initial; /* what can't be reloaded is borrowed from here for ever */
     struct config *current;
     struct log *log;
@@ -30,12 +63,29 @@ struct gateway {
     struct spool *spool;
     struct courier *courier;
     struct control *control; /* NULL: no control socket */
+    struct health health;
+    struct http *http;              /* NULL: no admin.http and no admin.agent */
+    struct metrics_sources sources; /* of http */
+    struct expiries *expiries;      /* of the certificates in use; NULL: no memory for it */
     struct admission *admission;
+    struct trace *trace; /* live dialogues, for ringmxctl */
+    struct rates *rates;
+    struct greylist *greylist;
     struct helpers *helpers;            /* NULL: no listener had TLS at the start */
     struct contexts *contexts;          /* in use */
     struct ticket_secret ticket_secret; /* for configurations that name none */
     struct hand *hands;
     size_t hand_count;
+    struct gateway_socket *sockets; /* HANDOVER_SOCKETS_MAX */
+    uint32_t socket_count;
+    struct inherited inherited; /* until the workers have started */
+    struct orders *orders;
+    uint64_t reload_asked; /* number of the reload of an order; 0: none */
+    struct yield yield;
+    int signals;    /* signalfd */
+    int start_code; /* exit code of a start that fails */
+    bool stopping;  /* no reload or hand-over any more */
+    bool yielding;  /* in favour of another process */
     enum scan_kind scanner;
     uint8_t uuid[16];
 };
@@ -46,6 +96,48 @@ void gateway_say(struct gateway *gateway, enum log_level level, const char *even
 void gateway_say_lines(struct gateway *gateway, enum log_level level, const char *event,
                        char *text);
 
+/* gateway_say_srs_warnings says what config_srs_warnings says. */
+void gateway_say_srs_warnings(struct gateway *gateway, const struct config *config);
+
+/* gateway_sockets_open takes inherited sockets for all addresses, binds the others, and spreads
+ * them over the workers; before privileges are dropped. gateway_sockets_listen lets clients connect
+ * to those of our own. False: it was logged why not. gateway_sockets_copy returns a copy, owned, of
+ * a socket of the admin address, or -1. gateway_sockets_close closes those for mail, and perhaps
+ * those of the admin addresses. */
+bool gateway_sockets_open(struct gateway *gateway) __attribute__((warn_unused_result));
+bool gateway_sockets_listen(struct gateway *gateway) __attribute__((warn_unused_result));
+int gateway_sockets_copy(const struct gateway *gateway, uint8_t listener);
+void gateway_sockets_close(struct gateway *gateway, bool admin);
+
+/* gateway_signals_open blocks the signals that main waits for, in all threads that come. */
+bool gateway_signals_open(struct gateway *gateway) __attribute__((warn_unused_result));
+
+/* gateway_wait waits for signals, orders and the process that takes over, and returns bits of
+ * enum gateway_event. */
+uint32_t gateway_wait(struct gateway *gateway, int timeout_ms);
+
+/* gateway_serve does what comes up until there is a reason to stop. False: a worker or the courier
+ * has ended by itself. */
+bool gateway_serve(struct gateway *gateway) __attribute__((warn_unused_result));
+
+/* gateway_reload loads the file again. Returns the exit code of `ringmxctl reload`; *text, owned,
+ * has a line for each thing that is wrong, or that only a restart can change. */
+int gateway_reload(struct gateway *gateway, char **text) __attribute__((warn_unused_result));
+
+/* gateway_drain ends the workers in order. gateway_yield does so for a process that takes over;
+ * false: that one failed, and all is as before. */
+void gateway_drain(struct gateway *gateway);
+bool gateway_yield(struct gateway *gateway) __attribute__((warn_unused_result));
+
+/* The process that takes over (gateway_yield.c): gateway_yield_offer sends it the sockets, and
+ * takes its connection; gateway_yield_hear hears what it says; gateway_yield_gone tells it that the
+ * spool is free (false: it is not there any more), gateway_yield_close tells it nothing more. */
+enum yield_word { YIELD_NOTHING, YIELD_COMMIT, YIELD_LOST };
+void gateway_yield_offer(struct gateway *gateway, int descriptor, pid_t pid);
+enum yield_word gateway_yield_hear(struct gateway *gateway);
+bool gateway_yield_gone(struct gateway *gateway);
+void gateway_yield_close(struct gateway *gateway);
+
 /* gateway_tls_start makes helpers, certificates that are missing, and contexts; after the listeners
  * are open: contexts belong to sockets. False: it was logged why not. */
 bool gateway_tls_start(struct gateway *gateway) __attribute__((warn_unused_result));
@@ -55,10 +147,18 @@ bool gateway_tls_start(struct gateway *gateway) __attribute__((warn_unused_resul
 struct contexts *gateway_tls_contexts(struct gateway *gateway, struct config *config, FILE *errors)
     __attribute__((warn_unused_result));
 
-/* gateway_tls_say logs a line for each certificate, and the warnings; gateway_tls_say_warnings the
- * warnings alone. */
+/* gateway_tls_say logs a line for each certificate, and the warnings, and tells /metrics when they
+ * expire; gateway_tls_say_warnings logs the warnings alone. */
 void gateway_tls_say(struct gateway *gateway, const struct config *config);
 void gateway_tls_say_warnings(struct gateway *gateway, const struct config *config);
+
+/* gateway_admin_start serves admin.http and admin.agent, if they are configured, before there is
+ * anything to tell; gateway_admin_sources gives the figures, when all threads run;
+ * gateway_admin_stop ends it, when the courier has ended and the spool is still open. False: it was
+ * logged why not. */
+bool gateway_admin_start(struct gateway *gateway) __attribute__((warn_unused_result));
+void gateway_admin_sources(struct gateway *gateway);
+void gateway_admin_stop(struct gateway *gateway);
 
 /* gateway_addresses returns the addresses that others reach us at by SMTP, owned: those of the
  * listeners that take mail for our domains, with 0.0.0.0 and [::] as the addresses of this machine.

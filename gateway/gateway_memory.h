@@ -19,9 +19,28 @@ struct memory_contract {
     uint64_t octets; /* the sum */
 };
 
+/* memory_contract adds up what `config` can need, to what the process has now: ask right after
+ * config_load. */
 void memory_contract(const struct config *config, struct memory_contract *out);
 
-/* memory_print writes it for people. */
+/* memory_print writes it for people, with a line that begins with "warning:" when it is more than
+ * memory_here. */
 void memory_print(const struct memory_contract *contract, FILE *out);
+
+/* memory_here returns the octets that this process may use: of the machine, or of its control
+ * group, whichever is less; 0: not known. */
+uint64_t memory_here(void);
+
+/* The pools of one worker. The kernel spreads connections over the workers by chance, so each has
+ * room for twice its share. */
+struct memory_pools {
+    uint32_t streams; /* connections */
+    uint32_t blocks;  /* of 4 KiB: replies, transactions, text put aside */
+};
+
+struct memory_pools memory_pools(const struct config *config);
+
+/* memory_rate_cells: for the table of rates (policy/rates.h). */
+uint32_t memory_rate_cells(const struct config *config);
 
 #endif

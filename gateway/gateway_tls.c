@@ -35,8 +35,29 @@ void gateway_tls_say_warnings(struct gateway *gateway, const struct config *conf
     free(text);
 }
 
+static void tell_expiries(struct gateway *gateway, const struct config *config)
+{
+    size_t count = config->certificate_count;
+    struct expiry *list = calloc(count + 1, sizeof(*list));
+    if (gateway->expiries == NULL)
+        gateway->expiries = expiries_new();
+    if (list == NULL || gateway->expiries == NULL) {
+        free(list);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        const struct certificate *certificate = config->certificates[i].certificate;
+        snprintf(list[i].label, sizeof(list[i].label), "%s", config->certificates[i].label);
+        list[i].is_rsa = certificate_is_rsa(certificate);
+        list[i].expires_s = certificate_expires(certificate);
+    }
+    expiries_set(gateway->expiries, list, (uint32_t)count);
+    free(list);
+}
+
 void gateway_tls_say(struct gateway *gateway, const struct config *config)
 {
+    tell_expiries(gateway, config);
     for (size_t i = 0; i < config->certificate_count; i++)
         say_certificate(gateway, &config->certificates[i]);
     gateway_tls_say_warnings(gateway, config);

@@ -8,11 +8,13 @@
 
 #include "gateway/config.h"
 #include "gateway/gateway.h"
+#include "gateway/gateway_memory.h"
 #include "tls/crypto.h"
 
 struct arguments {
     const char *config_path;
-    bool check; /* look at the configuration, then end */
+    bool check;    /* look at the configuration, then end */
+    bool takeover; /* from the process that runs */
 };
 
 static bool parse_arguments(int count, char **values, struct arguments *arguments, int *exit_code);
@@ -28,8 +30,13 @@ int main(int count, char **values)
     struct config *config = config_load(arguments.config_path, stderr);
     if (config == NULL)
         return EX_CONFIG;
+    if (arguments.takeover && config->control_path == NULL) {
+        fputs("ringmx: --takeover needs admin.control in the configuration\n", stderr);
+        config_free(config);
+        return EX_CONFIG;
+    }
     if (!arguments.check)
-        return gateway_run(arguments.config_path, config);
+        return gateway_run(arguments.config_path, config, arguments.takeover);
     exit_code = check(arguments.config_path, config);
     config_free(config);
     return exit_code;
@@ -38,10 +45,11 @@ int main(int count, char **values)
 static void print_help(FILE *out)
 {
     fputs(
-        "usage: ringmx [-c FILE] [--check]\n"
+        "usage: ringmx [-c FILE] [--check | --takeover]\n"
         "\n"
         "  -c, --config FILE  the configuration (default: /etc/ringmx/ringmx.conf)\n"
         "      --check        look at the configuration, say all that is wrong with it, and end\n"
+        "      --takeover     take sockets and spool over from the process that runs\n"
         "      --help         print this\n"
         "      --version      print the version\n"
         "\n"
@@ -54,13 +62,14 @@ static void print_help(FILE *out)
 /* True: go on. False: end with *exit_code. */
 static bool parse_arguments(int count, char **values, struct arguments *arguments, int *exit_code)
 {
-    enum { OPTION_CHECK = 256, OPTION_HELP, OPTION_VERSION };
+    enum { OPTION_CHECK = 256, OPTION_HELP, OPTION_TAKEOVER, OPTION_VERSION };
     static const struct option options[] = {
-        {"config",  required_argument, NULL, 'c'           },
-        {"check",   no_argument,       NULL, OPTION_CHECK  },
-        {"help",    no_argument,       NULL, OPTION_HELP   },
-        {"version", no_argument,       NULL, OPTION_VERSION},
-        {NULL,      0,                 NULL, 0             },
+        {"config",   required_argument, NULL, 'c'            },
+        {"check",    no_argument,       NULL, OPTION_CHECK   },
+        {"help",     no_argument,       NULL, OPTION_HELP    },
+        {"takeover", no_argument,       NULL, OPTION_TAKEOVER},
+        {"version",  no_argument,       NULL, OPTION_VERSION },
+        {NULL,       0,                 NULL, 0              },
     };
     *exit_code = 0;
     int option;
@@ -68,6 +77,7 @@ static bool parse_arguments(int count, char **values, struct arguments *argument
         switch (option) {
         case 'c': arguments->config_path = optarg; break;
         case OPTION_CHECK: arguments->check = true; break;
+        case OPTION_TAKEOVER: arguments->takeover = true; break;
         case OPTION_HELP: print_help(stdout); return false;
         case OPTION_VERSION:
             printf("ringmx %s (%s)\n", RINGMX_VERSION, crypto_library());
@@ -88,11 +98,14 @@ static bool parse_arguments(int count, char **values, struct arguments *argument
 
 static int check(const char *path, const struct config *config)
 {
+    struct memory_contract contract;
+    memory_contract(config, &contract); /* first: it counts what is there now */
     config_tls_warnings(config, time(NULL), stdout);
     config_srs_warnings(config, stdout);
     printf("%s: all is well: %zu addresses to listen on, %zu certificates, %zu domains, "
            "%zu recipients\n",
            path, config->listener_count, config->certificate_count, config->domain_count,
            directory_recipient_count(config->directory));
+    memory_print(&contract, stdout);
     return 0;
 }

@@ -51,6 +51,8 @@ static enum verb verb_of_name(struct bytes name)
         enum verb verb;
     } others[] = {
         {"starttls", VERB_STARTTLS},
+        {"xclient",  VERB_XCLIENT },
+        {"proxy",    VERB_PROXY   },
         {"get",      VERB_FOREIGN },
         {"put",      VERB_FOREIGN },
         {"options",  VERB_FOREIGN },
@@ -62,6 +64,8 @@ static enum verb verb_of_name(struct bytes name)
     };
     if (name.len == 4)
         return verb_of_four(name.data);
+    if (name.len == 1 && name.data[0] == '\0') /* of the first lines of version 2 of PROXY */
+        return VERB_PROXY;
     for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
         if (bytes_equal_nocase(name, bytes_of_string(others[i].name)))
             return others[i].verb;
@@ -71,12 +75,13 @@ static enum verb verb_of_name(struct bytes name)
 const char *command_verb_name(enum verb verb)
 {
     static const char *const names[VERB_COUNT] = {
-        [VERB_UNKNOWN] = "?", [VERB_HELO] = "HELO",    [VERB_EHLO] = "EHLO",
-        [VERB_LHLO] = "LHLO", [VERB_MAIL] = "MAIL",    [VERB_RCPT] = "RCPT",
-        [VERB_DATA] = "DATA", [VERB_BDAT] = "BDAT",    [VERB_RSET] = "RSET",
-        [VERB_NOOP] = "NOOP", [VERB_VRFY] = "VRFY",    [VERB_EXPN] = "EXPN",
-        [VERB_HELP] = "HELP", [VERB_QUIT] = "QUIT",    [VERB_STARTTLS] = "STARTTLS",
-        [VERB_AUTH] = "AUTH", [VERB_FOREIGN] = "HTTP",
+        [VERB_UNKNOWN] = "?",    [VERB_HELO] = "HELO",       [VERB_EHLO] = "EHLO",
+        [VERB_LHLO] = "LHLO",    [VERB_MAIL] = "MAIL",       [VERB_RCPT] = "RCPT",
+        [VERB_DATA] = "DATA",    [VERB_BDAT] = "BDAT",       [VERB_RSET] = "RSET",
+        [VERB_NOOP] = "NOOP",    [VERB_VRFY] = "VRFY",       [VERB_EXPN] = "EXPN",
+        [VERB_HELP] = "HELP",    [VERB_QUIT] = "QUIT",       [VERB_STARTTLS] = "STARTTLS",
+        [VERB_AUTH] = "AUTH",    [VERB_XCLIENT] = "XCLIENT", [VERB_PROXY] = "PROXY",
+        [VERB_FOREIGN] = "HTTP",
     };
     return (unsigned)verb < VERB_COUNT ? names[verb] : "?";
 }
@@ -163,7 +168,7 @@ enum command_result command_parse(struct bytes line, bool utf8, bool lenient, st
     out->verb = verb_of_name(name);
     out->name = name;
     out->argument = without_space_at_end(without_space_at_front(rest));
-    if (has_bad_octet(line))
+    if (has_bad_octet(line) && out->verb != VERB_PROXY)
         return COMMAND_BAD_OCTETS;
     return parse_argument(utf8, lenient, out);
 }
@@ -186,6 +191,8 @@ static enum command_result parse_argument(bool utf8, bool lenient, struct comman
     case VERB_NOOP:
     case VERB_HELP:
     case VERB_AUTH:
+    case VERB_XCLIENT:
+    case VERB_PROXY:
     case VERB_FOREIGN: return COMMAND_OK;
     case VERB_UNKNOWN:
     case VERB_COUNT: break;

@@ -43,6 +43,10 @@ struct proxy {
     struct bytes tls_cipher;  /* PP2_SUBTYPE_SSL_CIPHER */
 };
 
+/* proxy_begins tells whether `in` begins as a header of either version does: with all of "PROXY ",
+ * or of the signature of version 2. */
+bool proxy_begins(struct bytes in);
+
 /* proxy_parse reads the header at the front of `in`, of either version. PROXY_OK: *out is set, and
  * what is not said is zero. A CRC32C TLV that does not fit the header is PROXY_BAD (section 2.2.3);
  * unknown TLVs are skipped. */

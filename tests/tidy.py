@@ -38,7 +38,7 @@ INCLUDE_LAW = {
                         "tls/context.h", "tls/crypto.h", "tls/tls.h"],
     "gateway/admin": ["gateway/base/", "gateway/io/", "gateway/spool/", "gateway/deliver/", "gateway/admin/",
                       "gateway/policy/", "gateway/receive/admission.h", "gateway/receive/counters.h",
-                      "gateway/receive/trace.h", "parser/", "tls/tls.h"],
+                      "gateway/receive/trace.h", "parser/", "tls/crypto.h", "tls/tls.h"],
     "gateway": ["gateway/", "parser/", "tls/"],
     "bench": ["bench/", "gateway/base/", "gateway/io/", "gateway/spool/", "parser/", "tls/"],
     "tests": ["tests/", "gateway/", "parser/", "tls/", "bench/"],

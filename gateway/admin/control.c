@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "gateway/admin/task.h"
+#include "gateway/admin/watchers.h"
 #include "gateway/base/clock.h"
 
 enum {
@@ -31,10 +32,12 @@ enum {
 struct control_client {
     int descriptor; /* -1: nobody */
     uint32_t uid;
+    pid_t pid;
     bool ended; /* it will ask nothing more */
     char *line; /* LINE_MAX_LEN octets; what was read and is no whole request yet */
     size_t line_len;
     struct task *task; /* under way; NULL: none */
+    int watcher;       /* its number while it watches dialogues; -1: it does not */
     struct output output;
     uint64_t active_us; /* when it last sent or took something */
 };
@@ -46,6 +49,7 @@ struct control {
     pthread_t thread;
     pthread_mutex_t lock; /* of house.routes, held during each step */
     struct log_port *log;
+    struct watchers *watchers;
     struct control_client clients[CLIENTS_MAX];
     struct task_house house;
 };
@@ -80,23 +84,26 @@ struct control *control_start(const struct control_options *options, char *error
     control->house.courier = options->courier;
     control->house.spool = options->spool;
     control->house.routes = options->routes;
+    control->house.orders = options->orders;
     control->house.log = control->log;
     spool_read_quietly(&control->house.reader, true);
     spool_read_ahead(&control->house.reader, &control->house.ahead);
     pthread_mutex_init(&control->lock, NULL);
+    control->watchers = watchers_new(options->trace);
     control->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     control->listener = open_socket(&control->place, error, error_size);
-    bool open = control->bell >= 0 && control->listener >= 0;
+    bool open = control->bell >= 0 && control->listener >= 0 && control->watchers != NULL;
     if (open && pthread_create(&control->thread, NULL, run, control) == 0)
         return control;
-    if (open || control->bell < 0)
-        snprintf(error, error_size, "no thread or descriptor");
+    if (open || control->bell < 0 || control->watchers == NULL)
+        snprintf(error, error_size, "no thread, descriptor or memory");
     if (control->listener >= 0) {
         unlink(control->place.sun_path);
         close(control->listener);
     }
     if (control->bell >= 0)
         close(control->bell);
+    watchers_free(control->watchers);
     pthread_mutex_destroy(&control->lock);
     free(control);
     return NULL;
@@ -119,6 +126,7 @@ void control_stop(struct control *control)
     unlink(control->place.sun_path);
     close(control->listener);
     close(control->bell);
+    watchers_free(control->watchers);
     spool_read_close(&control->house.reader);
     spool_ahead_free(&control->house.ahead);
     pthread_mutex_destroy(&control->lock);
@@ -187,9 +195,21 @@ static int open_socket(const struct sockaddr_un *place, char *error, size_t erro
 
 /* --- clients --- */
 
-static void hang_up(struct control_client *client)
+static void stop_watching(struct control *control, struct control_client *client)
 {
-    close(client->descriptor);
+    if (client->watcher < 0)
+        return;
+    watchers_remove(control->watchers, client->watcher);
+    client->watcher = -1;
+}
+
+static void hang_up(struct control *control, struct control_client *client)
+{
+    stop_watching(control, client);
+    if (client->descriptor >= 0) {
+        (void)output_send(&client->output, client->descriptor); /* what fits, of its last words */
+        close(client->descriptor);
+    }
     task_free(client->task);
     output_free(&client->output);
     free(client->line);
@@ -220,28 +240,81 @@ static void take_client(struct control *control)
         return;
     }
     (void)getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &peer, &peer_size);
-    *client = (struct control_client){
-        .descriptor = descriptor, .uid = peer.uid, .line = line, .active_us = clock_monotonic_us()};
+    *client = (struct control_client){.descriptor = descriptor,
+                                      .uid = peer.uid,
+                                      .pid = peer.pid,
+                                      .line = line,
+                                      .watcher = -1,
+                                      .active_us = clock_monotonic_us()};
+}
+
+/* asks: there is a request that can be looked at. */
+static bool asks(const struct control_client *client)
+{
+    return client->task == NULL && client->watcher < 0 && client->line_len > 0 &&
+           memchr(client->line, '\n', client->line_len) != NULL;
+}
+
+/* watch begins what has no end of itself. Who looks at the dialogues of others is written down. */
+static void watch(struct control *control, struct control_client *client, struct inquiry *inquiry,
+                  struct bytes text)
+{
+    const char *error;
+    client->watcher = watchers_add(control->watchers, inquiry, &client->output, &error);
+    inquiry_free(inquiry);
+    if (client->watcher < 0) {
+        answer_error(client, error);
+        return;
+    }
+    struct log_line line = log_begin_audit(control->log, LOG_INFO, "control");
+    log_string(&line, "action", "trace");
+    log_bytes(&line, "request", text.data, text.len);
+    log_number(&line, "uid", client->uid);
+    log_end(&line);
+}
+
+/* hand_over gives a client to main, which goes on with it. The sockets are for whoever may be us.
+ */
+static void hand_over(struct control *control, struct control_client *client)
+{
+    if (control->house.orders == NULL) {
+        answer_error(client, "there is nobody to do it");
+    } else if (client->uid != 0 && client->uid != geteuid()) {
+        answer_error(client, "only root and the user of the gateway may take over");
+    } else if (output_waiting(&client->output) > 0 || client->line_len > 0) {
+        answer_error(client, "handover must be the only request");
+    } else if (!orders_hand_over(control->house.orders, client->descriptor, client->pid)) {
+        answer_error(client, "another hand-over is under way");
+    } else {
+        client->descriptor = -1; /* not ours any more */
+        hang_up(control, client);
+    }
 }
 
 /* begin takes the next whole line, when there is one and nothing is under way. False: none. */
-static bool begin(struct control_client *client)
+static bool begin(struct control *control, struct control_client *client)
 {
     char error[INQUIRY_ERROR_MAX];
     struct inquiry inquiry;
-    const char *end = client->task != NULL || client->line_len == 0
-                          ? NULL
-                          : memchr(client->line, '\n', client->line_len);
-    if (end == NULL)
+    if (!asks(client))
         return false;
+    const char *end = memchr(client->line, '\n', client->line_len);
     size_t len = (size_t)(end - client->line);
     struct bytes text = bytes_make(client->line, len);
-    if (!inquiry_parse(text, &inquiry, error))
+    bool parsed = inquiry_parse(text, &inquiry, error);
+    bool wants_all = parsed && inquiry.kind == INQUIRY_HANDOVER;
+    if (!parsed)
         answer_error(client, error);
+    else if (wants_all)
+        inquiry_free(&inquiry);
+    else if (inquiry.kind == INQUIRY_TRACE)
+        watch(control, client, &inquiry, text);
     else if ((client->task = task_new(&inquiry, text, client->uid)) == NULL)
         answer_error(client, "out of memory");
     client->line_len -= len + 1;
     memmove(client->line, end + 1, client->line_len);
+    if (wants_all)
+        hand_over(control, client);
     return true;
 }
 
@@ -285,9 +358,14 @@ static bool serve_client(struct control *control, struct control_client *client,
     if ((events & (POLLIN | POLLHUP | POLLERR)) != 0 && !client->ended)
         read_some(client);
     if (client->task == NULL && output_waiting(&client->output) < WAITING_MAX)
-        (void)begin(client);
+        (void)begin(control, client);
+    if (client->descriptor < 0)
+        return true; /* it was handed over */
     if (may_step(client) && task_due_us(client->task) <= clock_monotonic_us())
         step(control, client);
+    if (client->watcher >= 0 &&
+        (client->ended || watchers_ended(control->watchers, client->watcher)))
+        stop_watching(control, client);
     size_t waiting = output_waiting(&client->output);
     if (client->output.failed || !output_send(&client->output, client->descriptor))
         return false;
@@ -296,19 +374,18 @@ static bool serve_client(struct control *control, struct control_client *client,
     if (left < waiting)
         client->active_us = now_us;
     bool idle = client->task == NULL && left == 0;
-    bool asks = client->line_len > 0 && memchr(client->line, '\n', client->line_len) != NULL;
-    if (client->ended && idle && !asks)
+    if (client->ended && idle && !asks(client))
         return false;
-    return may_step(client) || asks || now_us - client->active_us < SILENT_US;
+    bool watches = client->watcher >= 0 && left == 0; /* nothing need ever happen */
+    if (watches)
+        client->active_us = now_us;
+    return may_step(client) || watches || asks(client) || now_us - client->active_us < SILENT_US;
 }
 
 /* How long until there is something to do for a client without hearing of it. */
 static int wait_ms(const struct control_client *client, uint64_t now_us)
 {
-    bool asks = client->descriptor >= 0 && client->task == NULL && client->line_len > 0 &&
-                output_waiting(&client->output) < WAITING_MAX &&
-                memchr(client->line, '\n', client->line_len) != NULL;
-    if (asks)
+    if (client->descriptor >= 0 && output_waiting(&client->output) < WAITING_MAX && asks(client))
         return 0;
     if (client->descriptor < 0 || !may_step(client))
         return POLL_MS;
@@ -324,6 +401,8 @@ static int prepare(const struct control *control, struct pollfd *polled)
     int timeout_ms = POLL_MS;
     polled[CLIENTS_MAX] = (struct pollfd){.fd = control->listener, .events = POLLIN};
     polled[CLIENTS_MAX + 1] = (struct pollfd){.fd = control->bell, .events = POLLIN};
+    polled[CLIENTS_MAX + 2] =
+        (struct pollfd){.fd = watchers_descriptor(control->watchers), .events = POLLIN};
     for (size_t i = 0; i < CLIENTS_MAX; i++) {
         const struct control_client *client = &control->clients[i];
         short events = 0;
@@ -342,23 +421,24 @@ static int prepare(const struct control *control, struct pollfd *polled)
 static void *run(void *argument)
 {
     struct control *control = argument;
-    struct pollfd polled[CLIENTS_MAX + 2];
+    struct pollfd polled[CLIENTS_MAX + 3];
     for (;;) {
         int timeout_ms = prepare(control, polled);
-        if (poll(polled, CLIENTS_MAX + 2, timeout_ms) < 0 && errno != EINTR)
+        if (poll(polled, CLIENTS_MAX + 3, timeout_ms) < 0 && errno != EINTR)
             usleep(POLL_MS);
         if ((polled[CLIENTS_MAX + 1].revents & POLLIN) != 0)
             break;
+        watchers_read(control->watchers);
         for (size_t i = 0; i < CLIENTS_MAX; i++) {
             struct control_client *client = &control->clients[i];
             if (client->descriptor >= 0 && !serve_client(control, client, polled[i].revents))
-                hang_up(client);
+                hang_up(control, client);
         }
         if ((polled[CLIENTS_MAX].revents & POLLIN) != 0)
             take_client(control);
     }
     for (size_t i = 0; i < CLIENTS_MAX; i++)
         if (control->clients[i].descriptor >= 0)
-            hang_up(&control->clients[i]);
+            hang_up(control, &control->clients[i]);
     return NULL;
 }

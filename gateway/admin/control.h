@@ -4,6 +4,7 @@
 #ifndef GATEWAY_ADMIN_CONTROL_H
 #define GATEWAY_ADMIN_CONTROL_H
 
+#include "gateway/admin/orders.h"
 #include "gateway/deliver/courier.h"
 
 struct control_options {
@@ -12,6 +13,8 @@ struct control_options {
     struct spool *spool;         /* envelopes are read from it */
     const struct routes *routes; /* until control_configure gives others */
     struct log *log;
+    struct orders *orders; /* what main is asked to do; NULL: it can't be */
+    struct trace *trace;   /* for those who watch dialogues; NULL: nobody can */
 };
 
 struct control;

@@ -9,12 +9,16 @@
 
 #include "gateway/base/id.h"
 #include "gateway/deliver/queue.h"
+#include "gateway/policy/networks.h"
+#include "parser/address.h"
 
 static const char *const kinds[] = {
-    [INQUIRY_LIST] = "list",       [INQUIRY_SHOW] = "show",
-    [INQUIRY_SUMMARY] = "summary", [INQUIRY_DESTINATIONS] = "destinations",
-    [INQUIRY_STATUS] = "status",   [INQUIRY_RETRY] = "retry",
-    [INQUIRY_HOLD] = "hold",       [INQUIRY_RELEASE] = "release",
+    [INQUIRY_LIST] = "list",         [INQUIRY_SHOW] = "show",
+    [INQUIRY_SUMMARY] = "summary",   [INQUIRY_DESTINATIONS] = "destinations",
+    [INQUIRY_STATUS] = "status",     [INQUIRY_TRACE] = "trace",
+    [INQUIRY_DRAIN] = "drain",       [INQUIRY_RELOAD] = "reload",
+    [INQUIRY_HANDOVER] = "handover", [INQUIRY_RETRY] = "retry",
+    [INQUIRY_HOLD] = "hold",         [INQUIRY_RELEASE] = "release",
     [INQUIRY_REMOVE] = "remove",
 };
 enum { KIND_COUNT = sizeof(kinds) / sizeof(kinds[0]) };
@@ -94,6 +98,36 @@ static bool read_number(uint64_t *to, const char *key, const json_t *value, char
     return true;
 }
 
+/* read_ip takes a network of which the set that will be made of it consists. */
+static bool read_ip(struct inquiry *inquiry, const json_t *value, char *error)
+{
+    struct networks *networks = networks_new();
+    const char *text = json_string_value(value);
+    enum networks_result result = NETWORKS_NO_NETWORK;
+    if (networks != NULL && text != NULL)
+        result = networks_add(networks, text);
+    networks_free(networks);
+    switch (result) {
+    case NETWORKS_ADDED: return read_text(&inquiry->trace_ip, "ip", value, error);
+    case NETWORKS_HOST_BITS: return wrong(error, "\"ip\": bits are set behind the /length");
+    default: return wrong(error, "\"ip\" must be an IP address, or a network with its /length");
+    }
+}
+
+static bool read_rcpt(struct inquiry *inquiry, const json_t *value, char *error)
+{
+    struct address address;
+    enum address_domain_kind kind;
+    const char *text = json_string_value(value);
+    struct bytes in = bytes_of_string(text == NULL ? "" : text);
+    bool good = in.len > 0 && in.data[0] == '@'
+                    ? address_domain(bytes_skip(in, 1), true, &kind) == ADDRESS_OK
+                    : address_mailbox(in, true, &address) == ADDRESS_OK;
+    if (!good)
+        return wrong(error, "\"rcpt\" must be an address, or @ and a domain");
+    return read_text(&inquiry->trace_rcpt, "rcpt", value, error);
+}
+
 static bool read_kind(struct inquiry *inquiry, const json_t *value, char *error)
 {
     const char *text = json_string_value(value);
@@ -127,6 +161,10 @@ static bool read_item(struct inquiry *inquiry, const char *key, const json_t *va
         return read_number(&filter->older_s, key, value, error);
     if (strcmp(key, "limit") == 0)
         return read_number(&inquiry->limit, key, value, error);
+    if (strcmp(key, "ip") == 0)
+        return read_ip(inquiry, value, error);
+    if (strcmp(key, "rcpt") == 0)
+        return read_rcpt(inquiry, value, error);
     if (strcmp(key, "all") == 0 && json_is_true(value))
         return *all = true;
     return wrong(error, "unknown key, or not its value: %.40s", key);
@@ -146,14 +184,20 @@ static bool check(const struct inquiry *inquiry, bool has_kind, bool all, char *
         return wrong(error, "there is no \"do\"");
     if (inquiry->kind == INQUIRY_SHOW && inquiry->filter.id_count == 0)
         return wrong(error, "show needs \"ids\"");
-    if (inquiry->limit != UINT64_MAX && inquiry->kind != INQUIRY_LIST)
-        return wrong(error, "only list has a \"limit\"");
+    bool trace = inquiry->kind == INQUIRY_TRACE;
+    if (inquiry->limit != UINT64_MAX && inquiry->kind != INQUIRY_LIST && !trace)
+        return wrong(error, "only list and trace have a \"limit\"");
+    bool chooses = inquiry->trace_ip != NULL || inquiry->trace_rcpt != NULL;
+    if (chooses && !trace)
+        return wrong(error, "only trace has \"ip\" and \"rcpt\"");
+    if (trace && (!chooses || !empty || all))
+        return wrong(error, "trace needs \"ip\" or \"rcpt\", and has no filter");
     if (inquiry->kind >= INQUIRY_RETRY && empty == !all)
         return wrong(error,
                      empty ? "%s needs ids, a filter, or \"all\": true"
                            : "%s: \"all\" and a filter exclude each other",
                      kinds[inquiry->kind]);
-    if ((inquiry->kind == INQUIRY_DESTINATIONS || inquiry->kind == INQUIRY_STATUS) && !empty)
+    if (inquiry->kind >= INQUIRY_DESTINATIONS && inquiry->kind < INQUIRY_RETRY && !empty)
         return wrong(error, "%s has no filter", kinds[inquiry->kind]);
     return true;
 }
@@ -189,5 +233,8 @@ void inquiry_free(struct inquiry *inquiry)
     free(inquiry->filter.sender);
     free(inquiry->filter.reason);
     free(inquiry->filter.destination);
+    free(inquiry->trace_ip);
+    free(inquiry->trace_rcpt);
     inquiry->filter = (struct inquiry_filter){0};
+    inquiry->trace_ip = inquiry->trace_rcpt = NULL;
 }

@@ -15,10 +15,14 @@ enum inquiry_kind {
     INQUIRY_SUMMARY = 2,
     INQUIRY_DESTINATIONS = 3,
     INQUIRY_STATUS = 4,
-    INQUIRY_RETRY = 5,
-    INQUIRY_HOLD = 6,
-    INQUIRY_RELEASE = 7,
-    INQUIRY_REMOVE = 8,
+    INQUIRY_TRACE = 5, /* answered as it happens, not by a task */
+    INQUIRY_DRAIN = 6,
+    INQUIRY_RELOAD = 7,
+    INQUIRY_HANDOVER = 8, /* answered by the main thread */
+    INQUIRY_RETRY = 9,
+    INQUIRY_HOLD = 10,
+    INQUIRY_RELEASE = 11,
+    INQUIRY_REMOVE = 12,
 };
 
 /* Which part of the queue is meant. Empty texts, 0 and NULL: no matter. */
@@ -36,7 +40,9 @@ struct inquiry_filter {
 struct inquiry {
     enum inquiry_kind kind;
     struct inquiry_filter filter;
-    uint64_t limit; /* of list: rows; UINT64_MAX: all */
+    uint64_t limit;   /* of list and trace: rows; UINT64_MAX: all */
+    char *trace_ip;   /* of trace: a network or an address; NULL: none; owned */
+    char *trace_rcpt; /* a mailbox, or "@domain"; NULL: none; owned */
 };
 
 enum { INQUIRY_IDS_MAX = 4096, INQUIRY_ERROR_MAX = 200 };

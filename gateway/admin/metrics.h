@@ -3,12 +3,12 @@
 #ifndef GATEWAY_ADMIN_METRICS_H
 #define GATEWAY_ADMIN_METRICS_H
 
+#include "gateway/admin/expiries.h"
 #include "gateway/admin/health.h"
 #include "gateway/admin/queue_census.h"
 #include "gateway/base/log.h"
 #include "gateway/deliver/courier.h"
 #include "gateway/io/helpers.h"
-#include "gateway/io/redis.h"
 #include "gateway/io/worker.h"
 #include "gateway/receive/admission.h"
 #include "gateway/receive/counters.h"
@@ -17,7 +17,6 @@
 struct metrics_worker {
     const struct server_counters *counters;
     const struct worker *worker; /* its atomic counters */
-    const struct redis *redis;   /* NULL: none */
 };
 
 /* Where the figures come from; all borrowed, all readable at any time by any thread. */
@@ -31,9 +30,11 @@ struct metrics_sources {
     const struct log *log;
     const struct health *health;
     struct queue_census *census; /* NULL: none */
+    struct expiries *expiries;   /* of certificates; NULL: none */
     const char *version;
     uint64_t started_s; /* Unix time */
     uint32_t connections_max;
+    uint64_t memory_max; /* octets: the memory contract; 0: not known */
 };
 
 /* metrics_text returns the text, owned, with its length; NULL: no memory. Any one thread. */

@@ -11,14 +11,15 @@ struct queue_census_row {
     char destination[QUEUE_CENSUS_NAME]; /* "other": all that are not among the largest */
     uint64_t recipients, consignments, octets;
     uint64_t oldest_s; /* age */
+    bool dead;         /* nothing gets through to it */
 };
 
 /* The figures of the last whole walk. */
 struct queue_census_result {
-    uint64_t taken_us; /* monotonic: when it ended; 0: none has yet */
-    uint64_t
-        by_age[QUEUE_CENSUS_AGES]; /* recipients; the ages' upper bounds are queue_census_ages_s */
+    uint64_t taken_us;                  /* monotonic: when it ended; 0: none has yet */
+    uint64_t by_age[QUEUE_CENSUS_AGES]; /* recipients; queue_census_ages_s bounds the ages */
     uint64_t oldest_s;
+    uint32_t destinations[DESTINATION_DEAD + 1]; /* in memory, by enum destination_state */
     uint32_t row_count;
     struct queue_census_row rows[QUEUE_CENSUS_DESTINATIONS + 1]; /* the largest first */
 };

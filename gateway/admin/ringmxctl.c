@@ -17,13 +17,16 @@ static int code_of_end(const struct options *options, const json_t *end, size_t 
         return 1;
     if (json_is_false(json_object_get(end, "durable")))
         return EX_TEMPFAIL;
+    if (options->view == OPTIONS_RELOAD)
+        return (int)json_integer_value(json_object_get(end, "code"));
     return options->view == OPTIONS_SHOW && rows == 0;
 }
 
 /* Objects go on as they came. Of lists, the last one says nothing that is not known. */
 static int pass_on(const struct options *options, struct wire *wire)
 {
-    bool end_counts = options->view == OPTIONS_ACT || options->view == OPTIONS_STATUS;
+    bool end_counts = options->view == OPTIONS_ACT || options->view == OPTIONS_STATUS ||
+                      options->view == OPTIONS_DRAIN || options->view == OPTIONS_RELOAD;
     size_t rows = 0;
     for (;;) {
         json_t *object = wire_next(wire);
@@ -32,6 +35,8 @@ static int pass_on(const struct options *options, struct wire *wire)
         bool end = json_object_get(object, "end") != NULL;
         if (!end || end_counts)
             puts(wire_line(wire));
+        if (options->view == OPTIONS_TRACE)
+            fflush(stdout); /* somebody looks on */
         int code = end ? code_of_end(options, object, rows) : 0;
         rows += !end;
         json_decref(object);
@@ -70,6 +75,10 @@ int main(int count, char **values)
         struct wire *wire = wire_open(options.socket, options.request, &exit_code);
         if (wire != NULL)
             exit_code = options.json ? pass_on(&options, wire) : show(&options, wire);
+        if (wire != NULL && exit_code == 0 && options.wait && !wire_await(wire)) {
+            fputs("ringmxctl: its end can't be seen from here\n", stderr);
+            exit_code = EX_UNAVAILABLE;
+        }
         wire_close(wire);
     }
     json_decref(options.request);

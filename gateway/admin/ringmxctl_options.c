@@ -18,7 +18,10 @@ enum option_number {
     OPTION_STATE,
     OPTION_OLDER,
     OPTION_LIMIT,
+    OPTION_IP,
+    OPTION_RCPT,
     OPTION_ALL,
+    OPTION_WAIT,
     OPTION_JSON,
     OPTION_HELP,
     OPTION_VERSION,
@@ -33,7 +36,10 @@ static const struct option long_options[] = {
     {"state",       required_argument, NULL, OPTION_STATE      },
     {"older-than",  required_argument, NULL, OPTION_OLDER      },
     {"limit",       required_argument, NULL, OPTION_LIMIT      },
+    {"ip",          required_argument, NULL, OPTION_IP         },
+    {"rcpt",        required_argument, NULL, OPTION_RCPT       },
     {"all",         no_argument,       NULL, OPTION_ALL        },
+    {"wait",        no_argument,       NULL, OPTION_WAIT       },
     {"json",        no_argument,       NULL, OPTION_JSON       },
     {"help",        no_argument,       NULL, OPTION_HELP       },
     {"version",     no_argument,       NULL, OPTION_VERSION    },
@@ -42,33 +48,42 @@ static const struct option long_options[] = {
 
 static void print_help(FILE *out)
 {
-    fputs("usage: ringmxctl [-s SOCKET] queue list|summary [ID...] [FILTER...] [--json]\n"
-          "       ringmxctl [-s SOCKET] queue show ID... [--json]\n"
-          "       ringmxctl [-s SOCKET] queue retry|hold|release|remove ID...|FILTER...|--all\n"
-          "       ringmxctl [-s SOCKET] destinations|status [--json]\n"
-          "\n"
-          "  list     what waits, oldest first as a rule     retry    try again now\n"
-          "  show     messages with all recipients           hold     keep until released\n"
-          "  summary  counts by destination and reason       release  end the hold\n"
-          "                                                  remove   drop, without a bounce\n"
-          "Filters, which must all fit:\n"
-          "      --domain D         a recipient is in this domain\n"
-          "      --sender A         the reverse-path is this; @D: is in this domain; <>: is empty\n"
-          "      --older-than TIME  in the queue for so long: 90s, 30m, 2h, 1d\n"
-          "      --reason TEXT      the reason of the last failure has this text in it\n"
-          "      --destination X    it goes to this destination, as the lists show it\n"
-          "      --state S          ready, waiting, active, lined or held\n"
-          "      --all              everything, for those that change something\n"
-          "\n"
-          "      --limit N          list: at most so many\n"
-          "      --json             a JSON object a line\n"
-          "  -s, --socket SOCKET    of the gateway (default: /run/ringmx/control)\n"
-          "      --help, --version\n"
-          "\n"
-          "Exit codes: 0 done, 1 some messages are not in the queue or under way right now,\n"
-          "64 wrong arguments, 69 no gateway answers, 76 it did not answer to the end, 77 no\n"
-          "permission. See ringmxctl(1).\n",
-          out);
+    fputs(
+        "usage: ringmxctl [-s SOCKET] queue list|summary [ID...] [FILTER...] [--json]\n"
+        "       ringmxctl [-s SOCKET] queue show ID... [--json]\n"
+        "       ringmxctl [-s SOCKET] queue retry|hold|release|remove ID...|FILTER...|--all\n"
+        "       ringmxctl [-s SOCKET] destinations|status|reload|drain [--wait] [--json]\n"
+        "       ringmxctl [-s SOCKET] trace --ip NET | --rcpt ADDRESS [--limit N] [--json]\n"
+        "\n"
+        "  list     what waits, oldest first as a rule     retry    try again now\n"
+        "  show     messages with all recipients           hold     keep until released\n"
+        "  summary  counts by destination and reason       release  end the hold\n"
+        "                                                  remove   drop, without a bounce\n"
+        "Filters, which must all fit:\n"
+        "      --domain D         a recipient is in this domain\n"
+        "      --sender A         the reverse-path is this; @D: is in this domain; <>: is empty\n"
+        "      --older-than TIME  in the queue for so long: 90s, 30m, 2h, 1d\n"
+        "      --reason TEXT      the reason of the last failure has this text in it\n"
+        "      --destination X    it goes to this destination, as the lists show it\n"
+        "      --state S          ready, waiting, active, lined or held\n"
+        "      --all              everything, for those that change something\n"
+        "\n"
+        "trace shows dialogues as they happen: of clients in a network (--ip 192.0.2.0/24), or\n"
+        "those that name a recipient (--rcpt a@example.org, or @example.org), from RCPT on.\n"
+        "\n"
+        "reload loads the configuration again and says what is wrong, or needs a restart; drain\n"
+        "ends the gateway in order, --wait until it has ended.\n"
+        "\n"
+        "      --limit N          list, trace: at most so many\n"
+        "      --json             a JSON object a line\n"
+        "  -s, --socket SOCKET    of the gateway (default: /run/ringmx/control)\n"
+        "      --help, --version\n"
+        "\n"
+        "Exit codes: 0 done, 1 some messages are not in the queue or under way right now,\n"
+        "64 wrong arguments, 69 no gateway answers, 75 not all is in force (reload) or on disk,\n"
+        "76 it did not answer to the end, 77 no permission, 78 the configuration was refused. See\n"
+        "ringmxctl(1).\n",
+        out);
 }
 
 /* usage says what is wrong with the command line. */
@@ -141,8 +156,11 @@ static bool take_option(int option, const char *argument, struct options *option
     case OPTION_DESTINATION: return set_text(options, "destination", argument, exit_code);
     case OPTION_STATE: return set_text(options, "state", argument, exit_code);
     case OPTION_OLDER: return set_number(options, "older_than", argument, true, exit_code);
+    case OPTION_IP: return set_text(options, "ip", argument, exit_code);
+    case OPTION_RCPT: return set_text(options, "rcpt", argument, exit_code);
     case OPTION_LIMIT: return set_number(options, "limit", argument, false, exit_code);
     case OPTION_ALL: set(options, "all", json_true()); return true;
+    case OPTION_WAIT: options->wait = true; return true;
     case OPTION_JSON: options->json = true; return true;
     case OPTION_HELP: print_help(stdout); return false;
     case OPTION_VERSION: printf("ringmxctl %s\n", RINGMX_VERSION); return false;
@@ -184,15 +202,31 @@ static const struct verb verbs[] = {
     {"remove",  OPTIONS_ACT,     true },
 };
 
+/* What stands alone. */
+static const struct verb plain[] = {
+    {"destinations", OPTIONS_DESTINATIONS, false},
+    {"status",       OPTIONS_STATUS,       false},
+    {"drain",        OPTIONS_DRAIN,        false},
+    {"reload",       OPTIONS_RELOAD,       false},
+};
+
 static bool take_verb(struct options *options, char **words, int count, int *exit_code)
 {
     size_t filters = json_object_size(options->request);
     if (count == 0)
-        return usage(exit_code, "queue, destinations or status?");
+        return usage(exit_code, "queue, destinations, status, trace, reload or drain?");
     options->action = words[0];
-    options->view = strcmp(words[0], "status") == 0 ? OPTIONS_STATUS : OPTIONS_DESTINATIONS;
-    if (strcmp(words[0], "destinations") == 0 || strcmp(words[0], "status") == 0)
-        return (count == 1 && filters == 0) || usage(exit_code, "%s has no filters", words[0]);
+    if (strcmp(words[0], "trace") == 0) {
+        options->view = OPTIONS_TRACE;
+        bool chooses = json_object_get(options->request, "ip") != NULL ||
+                       json_object_get(options->request, "rcpt") != NULL;
+        return (count == 1 && chooses) || usage(exit_code, "trace needs --ip or --rcpt");
+    }
+    for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++)
+        if (strcmp(words[0], plain[i].name) == 0) {
+            options->view = plain[i].view;
+            return (count == 1 && filters == 0) || usage(exit_code, "%s has no filters", words[0]);
+        }
     if (strcmp(words[0], "queue") != 0)
         return usage(exit_code, "unknown: %s", words[0]);
     for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]) && count > 1; i++) {
@@ -218,6 +252,8 @@ bool options_parse(int count, char **values, struct options *options, int *exit_
             return false;
     if (!take_verb(options, values + optind, count - optind, exit_code))
         return false;
+    if (options->wait && options->view != OPTIONS_DRAIN)
+        return usage(exit_code, "only drain has --wait");
     set(options, "do", json_string(options->action));
     return true;
 }

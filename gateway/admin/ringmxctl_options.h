@@ -12,6 +12,9 @@ enum options_view {
     OPTIONS_DESTINATIONS = 3,
     OPTIONS_STATUS = 4,
     OPTIONS_ACT = 5, /* retry, hold, release, remove */
+    OPTIONS_TRACE = 6,
+    OPTIONS_DRAIN = 7,
+    OPTIONS_RELOAD = 8,
 };
 
 struct options {
@@ -19,6 +22,7 @@ struct options {
     enum options_view view;
     const char *action; /* the word of the request */
     bool json;
+    bool wait;       /* drain: until the gateway has ended */
     json_t *request; /* as docs/control.md has it; owned */
 };
 

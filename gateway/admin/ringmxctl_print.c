@@ -8,6 +8,7 @@
 #include <sysexits.h>
 #include <time.h>
 
+#include "gateway/admin/ringmxctl_trace.h"
 #include "gateway/admin/sheet.h"
 
 static const struct sheet_column summary_columns[] = {
@@ -313,6 +314,11 @@ void print_object(struct print *print, const json_t *object)
     case OPTIONS_SHOW: print_shown(print, object); break;
     case OPTIONS_SUMMARY: keep_group(print, object); break;
     case OPTIONS_DESTINATIONS: keep_destination(print, object); break;
+    case OPTIONS_TRACE: print_trace(object); break;
+    case OPTIONS_RELOAD:
+        print_clean(text(object, "line"));
+        putchar('\n');
+        break;
     default: break;
     }
 }
@@ -364,11 +370,24 @@ static int print_acted(const struct print *print, const json_t *end)
     return durable ? 0 : EX_TEMPFAIL;
 }
 
+static int print_reloaded(const json_t *end)
+{
+    int code = (int)number(end, "code");
+    if (code == 0)
+        puts("reloaded");
+    else if (code == EX_TEMPFAIL)
+        puts("reloaded, but for what is named here");
+    return code;
+}
+
 int print_end(struct print *print, const json_t *end)
 {
     int missing = number(end, "missing") > 0;
     switch (print->options->view) {
     case OPTIONS_STATUS: print_status(end); return 0;
+    case OPTIONS_TRACE: return 0;
+    case OPTIONS_DRAIN: puts("draining"); return 0;
+    case OPTIONS_RELOAD: return print_reloaded(end);
     case OPTIONS_ACT: return print_acted(print, end);
     case OPTIONS_SHOW:
         if (print->rows == 0 && !missing)

@@ -2,11 +2,13 @@
 #include "gateway/admin/ringmxctl_wire.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -98,6 +100,25 @@ json_t *wire_next(struct wire *wire)
 const char *wire_line(const struct wire *wire)
 {
     return wire->line;
+}
+
+bool wire_await(struct wire *wire)
+{
+    struct ucred peer = {0};
+    socklen_t peer_size = sizeof(peer);
+    int result = -1;
+    if (getsockopt(fileno(wire->file), SOL_SOCKET, SO_PEERCRED, &peer, &peer_size) != 0 ||
+        peer.pid <= 0)
+        return false;
+    int descriptor = (int)syscall(SYS_pidfd_open, peer.pid, 0);
+    if (descriptor < 0)
+        return errno == ESRCH;
+    struct pollfd polled = {.fd = descriptor, .events = POLLIN};
+    do
+        result = poll(&polled, 1, -1);
+    while (result < 0 && errno == EINTR);
+    close(descriptor);
+    return result > 0;
 }
 
 void wire_close(struct wire *wire)

@@ -3,6 +3,7 @@
 #define GATEWAY_ADMIN_RINGMXCTL_WIRE_H
 
 #include <jansson.h>
+#include <stdbool.h>
 
 struct wire;
 
@@ -17,6 +18,10 @@ json_t *wire_next(struct wire *wire) __attribute__((warn_unused_result));
 
 /* wire_line is the last object as it came, without its line end; borrowed until the next one. */
 const char *wire_line(const struct wire *wire);
+
+/* wire_await waits until the process at the other end has ended. False: it can't be seen from
+ * here. */
+bool wire_await(struct wire *wire);
 
 void wire_close(struct wire *wire);
 

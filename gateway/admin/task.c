@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "gateway/admin/census.h"
 #include "gateway/admin/filter.h"
@@ -17,7 +18,7 @@ enum {
     SHOWN_FULL = 10000,
     HEADER_MAX = 16384,           /* octets of a header that show gives */
     TEXT_MAX = 256,               /* of a request, in the log */
-    LOOK_US = 2000,               /* the disk is waited for in steps of this, */
+    LOOK_US = 2000,               /* the disk, or main, is waited for in steps of this, */
     DURABLE_US = 2 * 1000 * 1000, /* so long for what was done, and */
     ROOM_US = 10 * 1000 * 1000,   /* so long for room to do more */
 };
@@ -39,6 +40,7 @@ struct task {
     struct courier_mark mark; /* all is done, and on its way to disk */
     uint64_t due_us;          /* of the next step */
     uint64_t deadline_us;     /* of what is waited for; 0: nothing is */
+    uint64_t reload;          /* its number, once it was asked for */
 };
 
 struct task *task_new(struct inquiry *inquiry, struct bytes text, uint32_t uid)
@@ -542,6 +544,31 @@ static bool step_act(struct task *task, struct task_house *house, struct output 
     return step_durable(task, house, output);
 }
 
+/* --- what main is asked for --- */
+
+static bool step_order(struct task *task, struct task_house *house, struct output *output)
+{
+    if (house->orders == NULL) {
+        output_add(output, json_pack("{s:s}", "error", "there is nobody to do it"));
+        return false;
+    }
+    if (task->reload == 0) {
+        struct log_line line = log_begin(house->log, LOG_INFO, "control");
+        log_string(&line, "action", task->inquiry.kind == INQUIRY_DRAIN ? "drain" : "reload");
+        log_number(&line, "uid", task->uid);
+        log_end(&line);
+    }
+    if (task->inquiry.kind == INQUIRY_DRAIN) {
+        orders_drain(house->orders);
+        output_add(output, json_pack("{s:b, s:i}", "end", 1, "pid", (int)getpid()));
+        return false;
+    }
+    if (task->reload == 0)
+        task->reload = orders_reload(house->orders);
+    task->due_us = clock_monotonic_us() + LOOK_US;
+    return !orders_reloaded(house->orders, task->reload, output);
+}
+
 uint64_t task_due_us(const struct task *task)
 {
     return task->due_us;
@@ -555,6 +582,8 @@ bool task_step(struct task *task, struct task_house *house, struct output *outpu
     case INQUIRY_SUMMARY: return step_summary(task, house, output);
     case INQUIRY_DESTINATIONS: return step_destinations(task, house, output);
     case INQUIRY_STATUS: return step_status(house, output);
+    case INQUIRY_DRAIN:
+    case INQUIRY_RELOAD: return step_order(task, house, output);
     default: return step_act(task, house, output);
     }
 }

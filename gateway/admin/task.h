@@ -5,6 +5,7 @@
 #define GATEWAY_ADMIN_TASK_H
 
 #include "gateway/admin/inquiry.h"
+#include "gateway/admin/orders.h"
 #include "gateway/admin/output.h"
 #include "gateway/deliver/courier_queue.h"
 #include "gateway/spool/reader.h"
@@ -15,6 +16,7 @@ enum { TASK_ROWS = 512 /* in one step */ };
 struct task_house {
     struct courier *courier;
     struct spool *spool;
+    struct orders *orders;       /* NULL: main can't be asked */
     const struct routes *routes; /* may change between steps */
     struct log_port *log;
     struct spool_reader reader; /* quiet, and */

@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "gateway/base/check.h"
+#include "gateway/base/counter.h"
 #include "gateway/base/log_port.h"
 
 enum {
@@ -29,17 +30,11 @@ struct log *log_new(const struct log_options *options)
         return NULL;
     memset(log, 0, sizeof(*log));
     pthread_mutex_init(&log->mutex, NULL);
-    log->descriptor = options->descriptor;
-    atomic_init(&log->mode, log_mode(options->level, options->format));
+    pthread_mutex_init(&log->recent_mutex, NULL);
+    log->used = options->descriptor;
+    log_configure(log, options);
 
-    /* Signals are for main. */
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    bool started = log_port_new(log, "log") != NULL &&
-                   pthread_create(&log->thread, NULL, log_thread, log) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (started)
+    if (log_port_new(log, "log") != NULL && (options->later || log_start(log)))
         return log;
     if (log->ports[0] != NULL)
         free(log->ports[0]->ring);
@@ -48,19 +43,39 @@ struct log *log_new(const struct log_options *options)
     return NULL;
 }
 
+bool log_start(struct log *log)
+{
+    /* Signals are for main. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    log->started = pthread_create(&log->thread, NULL, log_thread, log) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return log->started;
+}
+
+/* join ends the thread; one that was never started does its work here. False: it sits in a write
+ * that does not return. */
+static bool join(struct log *log)
+{
+    struct timespec until;
+    atomic_store_explicit(&log->stopping, true, memory_order_release);
+    if (!log->started) {
+        log_thread(log);
+        return true;
+    }
+    bell_ring(&log->bell);
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += FAREWELL_MS / 1000 + 1;
+    return pthread_timedjoin_np(log->thread, NULL, &until) == 0;
+}
+
 void log_free(struct log *log)
 {
     if (log == NULL)
         return;
-    struct timespec until;
-    atomic_store_explicit(&log->stopping, true, memory_order_release);
-    bell_ring(&log->bell);
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += FAREWELL_MS / 1000 + 1;
-    if (pthread_timedjoin_np(log->thread, NULL, &until) != 0) {
-        /* It sits in a write that does not return: it keeps its memory, and ends with the process.
-         */
-        pthread_detach(log->thread);
+    if (!join(log)) {
+        pthread_detach(log->thread); /* it keeps its memory, and ends with the process */
         return;
     }
     uint32_t count = atomic_load_explicit(&log->port_count, memory_order_relaxed);
@@ -69,12 +84,15 @@ void log_free(struct log *log)
         free(log->ports[i]);
     }
     pthread_mutex_destroy(&log->mutex);
+    pthread_mutex_destroy(&log->recent_mutex);
     free(log);
 }
 
-void log_configure(struct log *log, enum log_level level, enum log_format format)
+void log_configure(struct log *log, const struct log_options *options)
 {
-    atomic_store_explicit(&log->mode, log_mode(level, format), memory_order_relaxed);
+    atomic_store_explicit(&log->repeats, options->repeats, memory_order_relaxed);
+    atomic_store_explicit(&log->descriptor, options->descriptor, memory_order_relaxed);
+    atomic_store_explicit(&log->mode, log_mode(options), memory_order_relaxed);
 }
 
 struct log_port *log_port_new(struct log *log, const char *name)
@@ -111,6 +129,17 @@ uint64_t log_dropped(const struct log *log)
     for (uint32_t i = 0; i < count; i++)
         sum += atomic_load_explicit(&log->ports[i]->dropped, memory_order_relaxed);
     return sum;
+}
+
+void log_snapshot(const struct log *log, struct log_snapshot *snapshot)
+{
+    *snapshot = (struct log_snapshot){.dropped = log_dropped(log)};
+    uint32_t count = atomic_load_explicit(&log->port_count, memory_order_acquire);
+    for (uint32_t i = 0; i < count; i++) {
+        for (enum log_level level = LOG_ERROR; level <= LOG_DEBUG; level++)
+            snapshot->lines[level] += counter_read(&log->ports[i]->lines[level]);
+        snapshot->suppressed += log_repeats_count(log->ports[i]);
+    }
 }
 
 /* What one turn of the log thread writes. */
@@ -172,7 +201,7 @@ static uint64_t count_lines(const struct batch *batch, unsigned first)
 /* Waits until the descriptor may take more. False: we are to stop, and it has had its time. */
 static bool wait_for_room(struct log *log, unsigned *waited_ms)
 {
-    struct pollfd poll_for = {.fd = log->descriptor, .events = POLLOUT};
+    struct pollfd poll_for = {.fd = log->used, .events = POLLOUT};
     poll(&poll_for, 1, BLOCKED_MS);
     /* Only the time after the order to stop counts. */
     if (atomic_load_explicit(&log->stopping, memory_order_acquire))
@@ -186,8 +215,7 @@ static bool write_batch(struct log *log, struct batch *batch)
     unsigned first = 0;
     unsigned waited_ms = 0;
     while (first < batch->count) {
-        ssize_t written =
-            writev(log->descriptor, batch->parts + first, (int)(batch->count - first));
+        ssize_t written = writev(log->used, batch->parts + first, (int)(batch->count - first));
         if (written > 0)
             log->torn = !advance(batch, &first, (size_t)written);
         else if (written < 0 && errno == EINTR)
@@ -211,24 +239,48 @@ static void report_dropped(struct log *log)
     uint64_t dropped = log_dropped(log);
     if (dropped == log->reported || log->failing)
         return;
-    struct log_line line = log_begin(log->ports[0], LOG_WARN, "log_dropped");
+    struct log_line line = log_begin_audit(log->ports[0], LOG_WARN, "log_dropped");
     log_number(&line, "count", dropped - log->reported);
     log_end(&line);
     log->reported = dropped;
 }
 
+/* A line for each event that was left out, once a second and at the end. */
+static void report_repeats(struct log *log, bool at_once)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    if (log->failing || (now.tv_sec == log->repeats_s && !at_once))
+        return;
+    log->repeats_s = now.tv_sec;
+    log_repeats_tell(log);
+}
+
+/* A line that was torn stays so where it is. */
+static void use_descriptor(struct log *log)
+{
+    int descriptor = atomic_load_explicit(&log->descriptor, memory_order_relaxed);
+    if (descriptor == log->used)
+        return;
+    log->used = descriptor;
+    log->torn = log->failing = false;
+}
+
 /* One turn: everything that was handed over before it. */
-static void turn(struct log *log)
+static void turn(struct log *log, bool last)
 {
     static const char line_end[] = {'\n'};
     struct batch batch = {0};
     uint32_t port_count = atomic_load_explicit(&log->port_count, memory_order_acquire);
     uint64_t reported = log->reported;
+    use_descriptor(log);
     report_dropped(log);
+    report_repeats(log, last);
     if (log->torn)
         batch.parts[batch.count++] = (struct iovec){(void *)(uintptr_t)line_end, 1};
     for (uint32_t i = 0; i < port_count; i++) {
         gather(&batch, log->ports[i]);
+        log_recent_gather(log, log->ports[i]);
         if (i == 0)
             batch.own_end = batch.count;
     }
@@ -238,6 +290,7 @@ static void turn(struct log *log)
     log->failing = !write_batch(log, &batch);
     if (log->failing)
         log->reported = reported;
+    log_repeats_told(log, !log->failing);
     for (uint32_t i = 0; i < port_count; i++)
         atomic_store_explicit(&log->ports[i]->tail, log->ports[i]->taken, memory_order_release);
 }
@@ -250,10 +303,10 @@ static void *log_thread(void *argument)
     while (!stopping) {
         bell_wait(&log->bell, PAUSE_US);
         stopping = atomic_load_explicit(&log->stopping, memory_order_acquire);
-        turn(log);
+        turn(log, stopping);
     }
     /* A loss that the last turn found out about. */
     if (log_dropped(log) != log->reported)
-        turn(log);
+        turn(log, true);
     return NULL;
 }

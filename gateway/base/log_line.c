@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "gateway/base/check.h"
+#include "gateway/base/counter.h"
 #include "gateway/base/log_port.h"
 
 /* Octets at the end of a line that no key may use: a brace and the line end. */
@@ -41,39 +42,50 @@ static const struct level_text levels[2][4] = {
                     [LOG_DEBUG] = JSON("debug")  },
 };
 
+/* sd-daemon(3): LOG_ERR, LOG_WARNING, LOG_INFO and LOG_DEBUG of syslog(3). */
+enum { PRIORITY_LEN = 3 };
+static const char priorities[4][PRIORITY_LEN + 1] = {
+    [LOG_ERROR] = "<3>", [LOG_WARN] = "<4>", [LOG_INFO] = "<6>", [LOG_DEBUG] = "<7>"};
+
 static bool put_plain(char *at, const uint8_t *data, size_t len, bool json);
 static char *put_constant(char *at, const char *text, size_t len);
 static char *put(char *at, const char *text, size_t len);
 static char *put_escaped(char *at, const uint8_t *data, size_t len, enum log_format format);
-static void update_time(struct log_port *port);
 static bool has_room(struct log_port *port, uint64_t head);
 
 bool log_wanted(const struct log_port *port, enum log_level level)
 {
     return port != NULL &&
-           level <= (atomic_load_explicit(&port->log->mode, memory_order_relaxed) & 0xff);
+           level <= (atomic_load_explicit(&port->log->mode, memory_order_relaxed) & LOG_MODE_LEVEL);
 }
 
-struct log_line log_line_begin(struct log_port *port, enum log_level level, const char *event,
-                               size_t event_len)
+struct log_line log_line_begin(struct log_port *port, enum log_level level, enum log_bound bound,
+                               const char *event, size_t event_len)
 {
     if (port == NULL)
         return (struct log_line){0};
     uint32_t mode = atomic_load_explicit(&port->log->mode, memory_order_relaxed);
-    if (level > (mode & 0xff))
+    if (level > (mode & LOG_MODE_LEVEL))
         return (struct log_line){0};
     CHECK(!port->open);
+    log_time(port);
+    if ((level <= LOG_WARN || bound == LOG_BOUND_OFTEN) && bound != LOG_BOUND_AUDIT &&
+        log_repeats_over(port, level, event, event_len))
+        return (struct log_line){0};
     uint64_t head = atomic_load_explicit(&port->head, memory_order_relaxed);
     if (!has_room(port, head))
         return (struct log_line){0};
 
     port->open = true;
-    port->format = (enum log_format)(mode >> 8);
-    update_time(port);
-    bool json = port->format == LOG_JSON;
+    bool json = mode & LOG_MODE_JSON;
+    port->format = json ? LOG_JSON : LOG_LOGFMT;
+    port->level = level;
     const struct level_text *text = &levels[json][level];
     char *start = port->ring + head % LOG_RING_SIZE;
-    char *at = put(start, json ? "{\"time\":\"" : "time=", json ? 9 : 5);
+    char *at = start;
+    if (mode & LOG_MODE_PRIORITY)
+        at = put(at, priorities[level], PRIORITY_LEN);
+    at = put(at, json ? "{\"time\":\"" : "time=", json ? 9 : 5);
     memcpy(at, port->time, LOG_TIME_LEN);
     at += LOG_TIME_LEN;
     memcpy(at, text->text, sizeof(text->text));
@@ -81,7 +93,7 @@ struct log_line log_line_begin(struct log_port *port, enum log_level level, cons
     if (json)
         *at++ = '"';
     struct log_line line = {port, at, start + LOG_LINE_MAX - CLOSING_LEN};
-    if ((mode & 0xff) == LOG_DEBUG)
+    if ((mode & LOG_MODE_LEVEL) == LOG_DEBUG)
         log_string(&line, "thread", port->name);
     return line;
 }
@@ -161,6 +173,9 @@ void log_end(struct log_line *line)
     char *ring_end = port->ring + LOG_RING_SIZE;
     if (line->at > ring_end)
         memcpy(port->ring, ring_end, (size_t)(line->at - ring_end));
+    counter_add(&port->lines[port->level], 1);
+    if (port->level <= LOG_WARN)
+        log_recent_mark(port, head);
     head += (uint64_t)(line->at - (port->ring + head % LOG_RING_SIZE));
     port->open = false;
     line->port = NULL;
@@ -262,7 +277,7 @@ static void put_digits(char *at, unsigned value, unsigned count)
 }
 
 /* The clock of the last tick (1 to 4 ms) is near enough for people, and costs no system call. */
-static void update_time(struct log_port *port)
+void log_time(struct log_port *port)
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME_COARSE, &now);

@@ -4,6 +4,7 @@
 
 #include "gateway/base/check.h"
 #include "gateway/base/hash.h"
+#include "gateway/base/id.h"
 #include "gateway/deliver/patience.h"
 #include "gateway/spool/envelope.h"
 #include "tls/crypto.h"
@@ -206,9 +207,11 @@ static void forget_all(struct callaheads *callaheads)
         forget_oldest(callaheads);
 }
 
-void callaheads_configure(struct callaheads *callaheads, const struct routes *routes)
+void callaheads_configure(struct callaheads *callaheads, const struct routes *routes,
+                          uint32_t cache_s)
 {
     callaheads->options.routes = routes;
+    callaheads->options.cache_s = cache_s;
     forget_all(callaheads);
 }
 
@@ -321,6 +324,11 @@ static void conclude(struct inquiry *inquiry, const struct verdict *verdict, boo
 static void log_inquiry(const struct inquiry *inquiry, const struct verdict *verdict)
 {
     struct log_line line = log_begin(inquiry->callaheads->options.log, LOG_INFO, "callahead");
+    if (inquiry->first != NULL) { /* of those who wait for the answer */
+        char id[ID_TEXT_LEN + 1];
+        id_format(inquiry->first->session_id, id);
+        log_bytes(&line, "session", id, ID_TEXT_LEN);
+    }
     log_bytes(&line, "to", inquiry->key.text, inquiry->key.len);
     log_string(&line, "peer", inquiry->delivery.peer);
     log_number(&line, "code", verdict->code);

@@ -23,8 +23,9 @@ struct callaheads *callaheads_new(const struct callaheads_options *options)
     __attribute__((warn_unused_result));
 void callaheads_free(struct callaheads *callaheads);
 
-/* callaheads_configure swaps the routes and forgets all answers. */
-void callaheads_configure(struct callaheads *callaheads, const struct routes *routes);
+/* callaheads_configure swaps the routes and cache_s, and forgets all answers. */
+void callaheads_configure(struct callaheads *callaheads, const struct routes *routes,
+                          uint32_t cache_s);
 
 /* callaheads_ask takes a question: HOP_CALLAHEAD. It comes back by hop_return within its patience,
  * perhaps at once. */

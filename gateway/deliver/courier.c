@@ -218,21 +218,21 @@ bool courier_errand(struct courier *courier, struct errand *errand)
 
 struct configuring {
     struct errand errand; /* first */
-    const struct courier_rules *rules;
+    const struct courier_options *options;
 };
 
 static void run_configuring(struct courier *courier, struct errand *errand)
 {
     const struct configuring *configuring = (const struct configuring *)(const void *)errand;
-    courier_use_rules(courier, configuring->rules, errand);
+    courier_use_options(courier, configuring->options, errand);
 }
 
-void courier_configure(struct courier *courier, const struct courier_rules *rules)
+void courier_configure(struct courier *courier, const struct courier_options *options)
 {
-    struct configuring configuring = {.errand = {.run = run_configuring}, .rules = rules};
+    struct configuring configuring = {.errand = {.run = run_configuring}, .options = options};
     if (!courier->running) {
-        courier->rules = *rules;
-        courier->discard_only = courier->discard_only && routes_discard_only(rules->routes);
+        courier->rules = options->rules;
+        courier->discard_only = courier->discard_only && routes_discard_only(options->rules.routes);
         return;
     }
     (void)courier_errand(courier, &configuring.errand);
@@ -319,21 +319,17 @@ const struct hop *courier_hop(struct courier *courier)
 
 /* --- counters --- */
 
+static_assert(sizeof(struct courier_snapshot) % sizeof(uint64_t) == 0, "it is shown in words");
+
 void courier_snapshot(const struct courier *courier, struct courier_snapshot *out)
 {
-    out->queued = atomic_load_explicit(&courier->counters.queued, memory_order_relaxed);
-    out->held = atomic_load_explicit(&courier->counters.held, memory_order_relaxed);
-    out->delivered = atomic_load_explicit(&courier->counters.delivered, memory_order_relaxed);
-    out->deferred = atomic_load_explicit(&courier->counters.deferred, memory_order_relaxed);
-    out->refused = atomic_load_explicit(&courier->counters.refused, memory_order_relaxed);
-    out->bounces = atomic_load_explicit(&courier->counters.bounces, memory_order_relaxed);
-    out->connections = atomic_load_explicit(&courier->counters.connections, memory_order_relaxed);
-    out->duplicates_possible = atomic_load_explicit(&courier->counters.open, memory_order_relaxed);
+    counter_collect(courier->shown, out, sizeof *out);
 }
 
 /* Before the thread runs. */
 static void publish(struct courier *courier)
 {
-    atomic_store(&courier->counters.queued, queue_count(courier->queue));
-    atomic_store(&courier->counters.held, queue_held(courier->queue));
+    courier->now.queued = queue_count(courier->queue);
+    courier->now.held = queue_held(courier->queue);
+    counter_publish(courier->shown, &courier->now, sizeof courier->now);
 }

@@ -7,7 +7,10 @@
 #define GATEWAY_DELIVER_COURIER_H
 
 #include "gateway/base/log.h"
+#include "gateway/deliver/callahead.h"
 #include "gateway/deliver/client.h"
+#include "gateway/deliver/destination.h"
+#include "gateway/deliver/passage.h"
 #include "gateway/deliver/queue.h"
 #include "gateway/deliver/reasons.h"
 #include "gateway/deliver/route.h"
@@ -69,10 +72,12 @@ bool courier_own(struct courier *courier, const union address_any *ours, uint32_
  * with *what (a constant) naming the step. */
 int courier_start(struct courier *courier, const char **what) __attribute__((warn_unused_result));
 
-/* courier_configure swaps the rules; returns when the old ones are no longer used. What waits for a
+/* courier_configure swaps the rules; returns when the old ones are no longer used. Of the other
+ * options it takes over the schedule, idle_s, timeouts and hop_cache_s, unless schedule_count is 0;
+ * the rest can't change. What waits for a
  * retry, or is on hold for want of a route, gets one attempt; what is under way ends as it began,
  * and with the same routes what stands in a line stays there. One thread at a time. */
-void courier_configure(struct courier *courier, const struct courier_rules *rules);
+void courier_configure(struct courier *courier, const struct courier_options *options);
 
 /* courier_stop: nothing new is begun, deliveries under way get up to 10 seconds, the outcomes are
  * made durable (10 seconds more), the thread ends; what is queued stays in the spool. After the
@@ -87,7 +92,7 @@ bool courier_broken(const struct courier *courier);
 /* courier_hop is where receiving workers send their questions; borrowed. From courier_start on. */
 const struct hop *courier_hop(struct courier *courier);
 
-/* Counters; any thread, any time. */
+/* What there is now, and counters since the start. */
 struct courier_snapshot {
     uint64_t queued;      /* messages now, held ones included */
     uint64_t held;        /* consignments now */
@@ -98,8 +103,14 @@ struct courier_snapshot {
     uint64_t connections; /* to next hops, now */
     uint64_t
         duplicates_possible; /* what a crash now would deliver again: not durable, or in doubt */
+    struct destinations_counters connecting;
+    struct passages_counters passages;     /* docs/through.md */
+    struct callaheads_counters callaheads; /* docs/through.md */
+    struct dns_snapshot dns;
 };
 
+/* courier_snapshot reads them as they were at the end of the courier's last turn; any thread, any
+ * time. */
 void courier_snapshot(const struct courier *courier, struct courier_snapshot *out);
 
 #endif

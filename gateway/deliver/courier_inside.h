@@ -4,6 +4,7 @@
 #define GATEWAY_DELIVER_COURIER_INSIDE_H
 
 #include "gateway/base/bell.h"
+#include "gateway/base/counter.h"
 #include "gateway/deliver/callahead.h"
 #include "gateway/deliver/compaction.h"
 #include "gateway/deliver/courier.h"
@@ -76,8 +77,8 @@ struct courier {
     uint64_t doubt_us;    /* when texts without a reply were last counted */
     uint64_t random;      /* state */
     enum courier_stage stage;
-    const struct courier_rules *rules_next; /* NULL: no reload is wanted */
-    struct errand *rules_errand;
+    const struct courier_options *options_next; /* NULL: no reload is wanted */
+    struct errand *options_errand;
     struct spool_message arrivals[COURIER_ARRIVALS];
 
     /* Between threads. */
@@ -90,9 +91,8 @@ struct courier {
     atomic_bool broken;   /* its ring broke: nothing of it can be freed */
     bool left; /* a helper hangs and was left behind: nothing can be freed; so is `broken` */
     _Atomic uint32_t errands;
-    struct {
-        _Atomic uint64_t queued, held, delivered, deferred, refused, bounces, connections, open;
-    } counters;
+    struct courier_snapshot now; /* the thread's; shown to others as `shown`, a word at a time */
+    _Atomic uint64_t shown[sizeof(struct courier_snapshot) / sizeof(uint64_t)];
 };
 
 /* courier_run is the thread. */
@@ -101,9 +101,9 @@ void *courier_run(void *courier);
 /* courier_errand sends an errand and waits for its end. False: the courier is stopping. */
 bool courier_errand(struct courier *courier, struct errand *errand);
 
-/* courier_use_rules takes new rules over; with `errand`, which ends when it is done. */
-void courier_use_rules(struct courier *courier, const struct courier_rules *rules,
-                       struct errand *errand);
+/* courier_use_options takes new rules over; with `errand`, which ends when it is done. */
+void courier_use_options(struct courier *courier, const struct courier_options *options,
+                         struct errand *errand);
 
 /* courier_begin_stop begins to stop. */
 void courier_begin_stop(struct courier *courier, struct errand *errand);

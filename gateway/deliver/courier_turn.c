@@ -141,58 +141,86 @@ static bool look_wanted(const struct courier *courier, uint64_t now_us)
            now_us >= courier->look_us + SLEEP_US;
 }
 
-static void use_next_rules(struct courier *courier)
+static uint32_t longest_wait_s(const struct courier_options *options)
 {
-    if (courier->rules_next == NULL)
+    uint32_t longest_s = 0;
+    for (uint32_t i = 0; i < options->schedule_count; i++)
+        if (options->schedule_s[i] > longest_s)
+            longest_s = options->schedule_s[i];
+    return longest_s < RETRY_MAX_S ? longest_s : RETRY_MAX_S;
+}
+
+/* use_pace takes over how long things take and wait. */
+static void use_pace(struct courier *courier, const struct courier_options *next)
+{
+    struct courier_options *options = &courier->options;
+    memcpy(options->schedule_s, next->schedule_s, sizeof(options->schedule_s));
+    options->schedule_count = next->schedule_count;
+    options->idle_s = next->idle_s;
+    options->timeouts = next->timeouts;
+    options->hop_cache_s = next->hop_cache_s;
+    queue_configure(courier->queue, options->schedule_s, options->schedule_count);
+    if (courier->stage != COURIER_RUNNING)
         return;
-    bool same = routes_same(courier->rules.routes, courier->rules_next->routes);
-    courier->rules = *courier->rules_next;
-    courier->rules_next = NULL;
+    destinations_configure(courier->destinations, options->idle_s, longest_wait_s(options),
+                           &options->timeouts);
+}
+
+static void use_next_options(struct courier *courier)
+{
+    const struct courier_options *next = courier->options_next;
+    if (next == NULL)
+        return;
+    bool same = routes_same(courier->rules.routes, next->rules.routes);
+    courier->rules = next->rules;
+    if (next->schedule_count > 0)
+        use_pace(courier, next);
+    courier->options_next = NULL;
     courier->discard_only = courier->discard_only && routes_discard_only(courier->rules.routes);
     if (courier->stage == COURIER_RUNNING) {
         passages_configure(courier->passages, courier->rules.routes);
-        callaheads_configure(courier->callaheads, courier->rules.routes);
+        callaheads_configure(courier->callaheads, courier->rules.routes,
+                             courier->options.hop_cache_s);
         dns_forget(courier->dns);
         if (same)
             sorter_again(courier->sorter);
         else
             sorter_reload(courier->sorter);
     }
-    bell_ring(&courier->rules_errand->done);
+    bell_ring(&courier->options_errand->done);
 }
 
-void courier_use_rules(struct courier *courier, const struct courier_rules *rules,
-                       struct errand *errand)
+void courier_use_options(struct courier *courier, const struct courier_options *options,
+                         struct errand *errand)
 {
-    CHECK(courier->rules_next == NULL);
-    courier->rules_next = rules;
-    courier->rules_errand = errand;
+    CHECK(courier->options_next == NULL);
+    courier->options_next = options;
+    courier->options_errand = errand;
 }
 
 static void publish_counters(struct courier *courier, uint64_t now_us)
 {
     struct outcome_counters counts = outcome_counters(courier->outcome);
-    const struct passages_counters *passed = passages_counters(courier->passages);
+    struct courier_snapshot *now = &courier->now;
 
-    atomic_store_explicit(&courier->counters.queued, queue_count(courier->queue),
-                          memory_order_relaxed);
-    atomic_store_explicit(&courier->counters.held, queue_held(courier->queue),
-                          memory_order_relaxed);
-    atomic_store_explicit(&courier->counters.delivered, counts.delivered + passed->delivered,
-                          memory_order_relaxed);
-    atomic_store_explicit(&courier->counters.deferred, counts.deferred, memory_order_relaxed);
-    atomic_store_explicit(&courier->counters.refused, counts.refused, memory_order_relaxed);
-    atomic_store_explicit(&courier->counters.bounces, notify_sent(courier->notify),
-                          memory_order_relaxed);
-    atomic_store_explicit(&courier->counters.connections, courier->worker.slots.used,
-                          memory_order_relaxed);
+    now->passages = *passages_counters(courier->passages);
+    now->callaheads = *callaheads_counters(courier->callaheads);
+    now->connecting = *destinations_counters(courier->destinations);
+    dns_snapshot(courier->dns, &now->dns);
+    now->queued = queue_count(courier->queue);
+    now->held = queue_held(courier->queue);
+    now->delivered = counts.delivered + now->passages.delivered;
+    now->deferred = counts.deferred;
+    now->refused = counts.refused;
+    now->bounces = notify_sent(courier->notify);
+    now->connections = courier->worker.slots.used;
     /* Counting goes through all that is under way; none of it is there when nothing is. */
-    uint64_t open = ledger_open(courier->ledger);
-    if (consigns_open(courier->consigns) > 0 && now_us < courier->doubt_us + DOUBT_US)
-        return;
-    courier->doubt_us = now_us;
-    open += consigns_in_doubt(courier->consigns) + passed->in_doubt;
-    atomic_store_explicit(&courier->counters.open, open, memory_order_relaxed);
+    if (consigns_open(courier->consigns) == 0 || now_us >= courier->doubt_us + DOUBT_US) {
+        courier->doubt_us = now_us;
+        now->duplicates_possible = ledger_open(courier->ledger) +
+                                   consigns_in_doubt(courier->consigns) + now->passages.in_doubt;
+    }
+    counter_publish(courier->shown, now, sizeof *now);
 }
 
 /* The part of a turn that has to do with the spool. */
@@ -277,7 +305,7 @@ static void turn_end(void *user)
     dns_turn(courier->dns);
     if (looking)
         look(courier, now_us);
-    use_next_rules(courier);
+    use_next_options(courier);
     if (courier->stage == COURIER_RUNNING) {
         bool told = outcome_counters(courier->outcome).told; /* they are no discards */
         if (queue_next_us(courier->queue) <= now_us)
@@ -423,15 +451,6 @@ static bool make_tls(struct courier *courier)
 
 /* A dead destination is tried again after the first wait of the schedule, doubling up to the
  * longest. */
-static uint32_t longest_wait_s(const struct courier_options *options)
-{
-    uint32_t longest_s = 0;
-    for (uint32_t i = 0; i < options->schedule_count; i++)
-        if (options->schedule_s[i] > longest_s)
-            longest_s = options->schedule_s[i];
-    return longest_s < RETRY_MAX_S ? longest_s : RETRY_MAX_S;
-}
-
 static int make_parts(struct courier *courier, const char **what)
 {
     const struct courier_options *options = &courier->options;
@@ -521,9 +540,9 @@ static void refuse_all(struct courier *courier)
 {
     atomic_store(&courier->stopping, true);
     atomic_store(&courier->broken, true);
-    if (courier->rules_next != NULL) {
-        courier->rules_errand->refused = true;
-        bell_ring(&courier->rules_errand->done);
+    if (courier->options_next != NULL) {
+        courier->options_errand->refused = true;
+        bell_ring(&courier->options_errand->done);
     }
     while (courier->stage == COURIER_RUNNING) {
         post_hear(&courier->worker);

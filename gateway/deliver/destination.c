@@ -25,7 +25,7 @@ struct destinations *destinations_new(const struct destinations_options *options
         return NULL;
     home->options = *options;
     home->options.connections_max = or_usual(options->connections_max, 1000);
-    home->options.destinations_max = or_usual(options->destinations_max, 100000);
+    home->options.destinations_max = or_usual(options->destinations_max, DESTINATIONS_REMEMBERED);
     home->options.idle_s = or_usual(options->idle_s, 10);
     home->options.reuse_max = or_usual(options->reuse_max, 1000);
     home->options.retry_min_s = or_usual(options->retry_min_s, 60);
@@ -47,6 +47,16 @@ struct destinations *destinations_new(const struct destinations_options *options
         return NULL;
     }
     return home;
+}
+
+void destinations_configure(struct destinations *home, uint32_t idle_s, uint32_t retry_max_s,
+                            const struct client_timeouts *timeouts)
+{
+    home->options.idle_s = or_usual(idle_s, 10);
+    home->options.retry_max_s = or_usual(retry_max_s, 3600);
+    if (home->options.retry_min_s > home->options.retry_max_s)
+        home->options.retry_min_s = home->options.retry_max_s;
+    home->setup.timeouts = *timeouts;
 }
 
 void destinations_free(struct destinations *home)
@@ -212,4 +222,9 @@ void destinations_stop(struct destinations *home, bool now)
 bool destinations_at_rest(const struct destinations *home)
 {
     return home->links.used == 0 && home->waiting_count == 0;
+}
+
+const struct destinations_counters *destinations_counters(const struct destinations *home)
+{
+    return &home->counters;
 }

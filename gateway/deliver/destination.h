@@ -30,6 +30,8 @@ struct destinations_callbacks {
     bool (*overdue)(void *user, struct consignment *consignment, const struct verdict *why);
 };
 
+enum { DESTINATIONS_REMEMBERED = 16384 };
+
 struct destinations_options {
     const struct client_setup *client;     /* borrowed; its callbacks are set by destinations_new */
     const struct exchange_setup *exchange; /* borrowed */
@@ -38,7 +40,8 @@ struct destinations_options {
     struct destinations_callbacks callbacks;
     void *user;
     uint32_t connections_max;          /* of all destinations together; 0: 1000 */
-    uint32_t destinations_max;         /* kept in memory when at rest; 0: 100000 */
+    uint32_t destinations_max;         /* kept in memory when at rest;
+                                          0: DESTINATIONS_REMEMBERED */
     uint32_t idle_s;                   /* an idle connection is kept for so long; 0: 10 */
     uint32_t reuse_max;                /* deliveries over one connection; 0: 1000 */
     uint32_t retry_min_s, retry_max_s; /* a dead destination is tried again; 0: 60, 3600 */
@@ -46,6 +49,11 @@ struct destinations_options {
 
 struct destinations *destinations_new(const struct destinations_options *options)
     __attribute__((warn_unused_result));
+
+/* destinations_configure changes how long idle connections are kept, the longest wait for a dead
+ * destination, and the time-outs of connections, those that are open included. */
+void destinations_configure(struct destinations *destinations, uint32_t idle_s,
+                            uint32_t retry_max_s, const struct client_timeouts *timeouts);
 
 /* destinations_free: all clients have closed, all lines are empty. */
 void destinations_free(struct destinations *destinations);
@@ -112,6 +120,16 @@ struct destination_snapshot {
     uint64_t retry_us;
     const char *reason; /* why it is dead, or what failed last; "": nothing has */
 };
+
+/* What has become of connecting, since the start. */
+struct destinations_counters {
+    uint64_t begun;   /* connections */
+    uint64_t greeted; /* of these, that came to where mail can be given */
+    uint64_t failed;  /* of these, that did not */
+};
+
+/* destinations_counters returns what they are now; borrowed. */
+const struct destinations_counters *destinations_counters(const struct destinations *destinations);
 
 /* destinations_snapshot reads one; false: there is none with this index (they go up to
  * destinations_count). */

@@ -63,6 +63,7 @@ struct destination {
 
 struct destinations {
     struct destinations_options options;
+    struct destinations_counters counters;
     struct client_setup setup;
     struct client_callbacks callbacks;
     uint64_t seed[2];

@@ -200,8 +200,10 @@ enum connected link_connect(struct link *link)
         link->address = host->peer.address;
         errno = 0;
         link->client = client_open(&home->setup, &peer, link);
-        if (link->client != NULL)
+        if (link->client != NULL) {
+            home->counters.begun++;
             return CONNECTED_BEGUN;
+        }
         if (is_shortage(errno)) {
             home->pause_us = home->now_us + PAUSE_US;
             return CONNECTED_SHORT;
@@ -229,6 +231,7 @@ void link_try_next(struct link *link)
 {
     struct destination *destination = link->destination;
 
+    destination->home->counters.failed++;
     if (link->tls_failed && destination->clear_allowed && !link->clear && !link->stalled) {
         link->clear = true;
     } else {

@@ -389,6 +389,7 @@ static void heard_idle(struct link *link)
     if (link->state == LINK_ENDING || link->state == LINK_IDLE)
         return;
     if (link->state == LINK_CONNECTING) {
+        home->counters.greeted++;
         link_praise(link);
         destination_alive(destination);
     } else {

@@ -116,7 +116,7 @@ static struct log_line log_event(const struct notify *notify, enum log_level lev
                                  uint64_t notification, uint64_t message_id)
 {
     char id[ID_TEXT_LEN + 1];
-    struct log_line line = log_begin(notify->options.log, level, "bounce");
+    struct log_line line = log_begin_audit(notify->options.log, level, "bounce");
     if (notification != 0) {
         id_format(notification, id);
         log_string(&line, "id", id);

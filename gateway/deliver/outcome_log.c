@@ -9,7 +9,7 @@ static struct log_line begin(struct log_port *log, enum log_level level, const c
                              uint64_t message_id)
 {
     char id[ID_TEXT_LEN + 1];
-    struct log_line line = log_begin(log, level, event);
+    struct log_line line = log_begin_audit(log, level, event);
     id_format(message_id, id);
     log_bytes(&line, "id", id, ID_TEXT_LEN);
     return line;
@@ -101,6 +101,41 @@ void outcome_log_unreadable(struct log_port *log, uint64_t message_id, const cha
     if (!held)
         log_number(&line, "next_s", delay_us / 1000000);
     log_string(&line, "error", error);
+    log_end(&line);
+}
+
+static void log_session(struct log_line *line, uint64_t session_id)
+{
+    char id[ID_TEXT_LEN + 1];
+    id_format(session_id, id);
+    log_bytes(line, "session", id, ID_TEXT_LEN);
+}
+
+void outcome_log_passed(struct log_port *log, uint64_t session_id, const struct delivery *delivery,
+                        const struct delivery_recipient *recipient, enum hop_answer answer)
+{
+    static const char *const events[] = {
+        [HOP_ACCEPTED] = "delivered",
+        [HOP_DEFERRED] = "through_deferred",
+        [HOP_REFUSED] = "through_refused",
+        [HOP_UNREACHABLE] = "through_failed",
+    };
+    enum log_level level = answer == HOP_ACCEPTED ? LOG_INFO : LOG_WARN;
+    struct log_line line = begin(log, level, events[answer], delivery->message_id);
+    log_session(&line, session_id);
+    log_bytes(&line, "to", recipient->forward_path.data, recipient->forward_path.len);
+    log_string(&line, "way", "through");
+    log_string(&line, "peer", delivery->peer);
+    log_number(&line, "code", recipient->verdict.code);
+    log_string(&line, "text", recipient->verdict.text);
+    log_end(&line);
+}
+
+void outcome_log_doubt(struct log_port *log, uint64_t session_id, const struct delivery *delivery)
+{
+    struct log_line line = begin(log, LOG_WARN, "through_doubt", delivery->message_id);
+    log_session(&line, session_id);
+    log_string(&line, "peer", delivery->peer);
     log_end(&line);
 }
 

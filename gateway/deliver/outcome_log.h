@@ -5,6 +5,7 @@
 
 #include "gateway/base/log.h"
 #include "gateway/deliver/delivery.h"
+#include "gateway/policy/hop.h"
 
 /* A message that nobody has read. */
 void outcome_log_discarded(struct log_port *log, uint64_t message_id, uint32_t recipient_count,
@@ -31,6 +32,13 @@ void outcome_log_failed(struct log_port *log, const struct outcome_failure *fail
 /* The spool can't give the message; delay_us UINT64_MAX: it is held. */
 void outcome_log_unreadable(struct log_port *log, uint64_t message_id, const char *error,
                             uint32_t attempts, uint64_t delay_us);
+
+/* What the next hop said of a recipient while the client waited, or that it said nothing. */
+void outcome_log_passed(struct log_port *log, uint64_t session_id, const struct delivery *delivery,
+                        const struct delivery_recipient *recipient, enum hop_answer answer);
+
+/* The text had left, and nobody knows whether it was taken (RFC 1047). */
+void outcome_log_doubt(struct log_port *log, uint64_t session_id, const struct delivery *delivery);
 
 /* By the operator. */
 void outcome_log_removed(struct log_port *log, uint64_t message_id, struct bytes mailbox);

@@ -3,7 +3,7 @@
 #include "gateway/deliver/passage.h"
 
 #include "gateway/base/check.h"
-#include "gateway/base/id.h"
+#include "gateway/deliver/outcome_log.h"
 #include "gateway/deliver/patience.h"
 
 #include <errno.h>
@@ -29,6 +29,7 @@ struct hop_passage {
     struct list_node resting;      /* in passages->resting: alive, and nobody asks */
     uint64_t rested_us;            /* since when */
     struct kept *kept;
+    uint64_t session_id; /* of the client who waits, for the log */
     uint32_t destination;
     uint32_t capacity;                        /* of delivery.recipients */
     uint32_t accepted;                        /* recipients */
@@ -244,6 +245,7 @@ static bool open_passage(struct passages *passages, struct hop_question *questio
         return false;
     struct delivery *delivery = &passage->delivery;
     delivery->message_id = question->message_id;
+    passage->session_id = question->session_id;
     delivery->flags = question->flags;
     delivery->size = question->size;
     delivery->text = (struct delivery_text){next_piece, first_piece, passage};
@@ -330,24 +332,8 @@ static void ask_recipient(struct passages *passages, struct hop_question *questi
 static void log_recipient(const struct hop_passage *passage,
                           const struct delivery_recipient *recipient, enum hop_answer answer)
 {
-    static const char *const events[] = {
-        [HOP_ACCEPTED] = "delivered",
-        [HOP_DEFERRED] = "through_deferred",
-        [HOP_REFUSED] = "through_refused",
-        [HOP_UNREACHABLE] = "through_failed",
-    };
-    char id[ID_TEXT_LEN + 1];
-    id_format(passage->delivery.message_id, id);
-    bool well = answer == HOP_ACCEPTED;
-    struct log_line line =
-        log_begin(passage->passages->options.log, well ? LOG_INFO : LOG_WARN, events[answer]);
-    log_bytes(&line, "id", id, ID_TEXT_LEN);
-    log_bytes(&line, "to", recipient->forward_path.data, recipient->forward_path.len);
-    log_string(&line, "way", "through");
-    log_string(&line, "peer", passage->delivery.peer);
-    log_number(&line, "code", recipient->verdict.code);
-    log_string(&line, "text", recipient->verdict.text);
-    log_end(&line);
+    outcome_log_passed(passage->passages->options.log, passage->session_id, &passage->delivery,
+                       recipient, answer);
 }
 
 /* answered: the next hop has replied to a RCPT, or refused MAIL (and the delivery will be over). */
@@ -420,17 +406,6 @@ static void ask_text(struct passages *passages, struct hop_question *question, u
     client_continue(delivery->client);
 }
 
-/* log_doubt: the text had left, and nobody knows whether it was taken (RFC 1047). */
-static void log_doubt(const struct hop_passage *passage)
-{
-    char id[ID_TEXT_LEN + 1];
-    id_format(passage->delivery.message_id, id);
-    struct log_line line = log_begin(passage->passages->options.log, LOG_WARN, "through_doubt");
-    log_bytes(&line, "id", id, ID_TEXT_LEN);
-    log_string(&line, "peer", passage->delivery.peer);
-    log_end(&line);
-}
-
 /* judge_text makes one answer of what became of all recipients that were accepted. Only with LMTP
  * they can differ: then `outcomes` says which have it; nobody has: the first 4xx, else the first
  * 5xx. True: of some we have not heard. */
@@ -488,7 +463,7 @@ static void end_text(struct hop_passage *passage)
     if (judge_text(passage) && passage->delivery.data_sent) {
         question->passed = true;
         passage->passages->counters.passed++;
-        log_doubt(passage);
+        outcome_log_doubt(passage->passages->options.log, passage->session_id, &passage->delivery);
     }
     give(passage, true);
 }

@@ -64,13 +64,10 @@ static void part(struct line *line, struct consignment *consignment);
 
 struct queue *queue_new(const struct queue_options *options)
 {
-    CHECK(options->schedule_count > 0 && options->schedule_count <= QUEUE_SCHEDULE_MAX);
     struct queue *queue = calloc(1, sizeof *queue);
     if (queue == NULL)
         return NULL;
-    for (uint32_t i = 0; i < options->schedule_count; i++)
-        queue->schedule_s[i] = options->schedule_s[i];
-    queue->schedule_count = options->schedule_count;
+    queue_configure(queue, options->schedule_s, options->schedule_count);
     queue->random = options->seed;
     queue->messages.size = sizeof(struct queue_message);
     queue->consignments.size = sizeof(struct consignment);
@@ -96,12 +93,16 @@ void queue_free(struct queue *queue)
 
 bool queue_reserve(struct queue *queue, size_t count)
 {
-    return store_reserve(&queue->messages, count) && queue_reserve_consignments(queue, count);
+    return store_reserve(&queue->messages, count) && store_reserve(&queue->consignments, count) &&
+           heap_reserve(queue, count);
 }
 
 bool queue_reserve_consignments(struct queue *queue, size_t count)
 {
-    return store_reserve(&queue->consignments, count) && heap_reserve(queue, count);
+    size_t used = queue->consignments.fresh - queue->consignments.free_count;
+    CHECK(used >= queue->count);
+    return (count == 0 || used - queue->count + count <= QUEUE_EXTRA_MAX) &&
+           store_reserve(&queue->consignments, count) && heap_reserve(queue, count);
 }
 
 /* Makes a TAKEN consignment of `message`, behind `before` (NULL: its first). */
@@ -265,6 +266,14 @@ void line_remove(struct line *line, struct consignment *lined)
     CHECK(lined->state == CONSIGNMENT_LINED);
     part(line, lined);
     lined->state = CONSIGNMENT_TAKEN;
+}
+
+void queue_configure(struct queue *queue, const uint32_t *schedule_s, uint32_t schedule_count)
+{
+    CHECK(schedule_count > 0 && schedule_count <= QUEUE_SCHEDULE_MAX);
+    for (uint32_t i = 0; i < schedule_count; i++)
+        queue->schedule_s[i] = schedule_s[i];
+    queue->schedule_count = schedule_count;
 }
 
 uint64_t queue_delay_us(struct queue *queue, uint32_t attempts)

@@ -78,7 +78,10 @@ struct queue *queue_new(const struct queue_options *options);
 void queue_free(struct queue *queue);
 
 /* queue_reserve makes sure that `count` more messages, each with a consignment, can be added;
- * queue_reserve_consignments that `count` more consignments can. False: no memory. */
+ * queue_reserve_consignments that `count` more consignments can. False: no memory; or there would
+ * be more than QUEUE_EXTRA_MAX beyond one for each message, so that messages to a thousand
+ * destinations each can't take all memory. */
+enum { QUEUE_EXTRA_MAX = 1 << 20 };
 bool queue_reserve(struct queue *queue, size_t count) __attribute__((warn_unused_result));
 bool queue_reserve_consignments(struct queue *queue, size_t count)
     __attribute__((warn_unused_result));
@@ -118,6 +121,9 @@ void line_append(struct line *line, struct consignment *taken);
 void line_push(struct line *line, struct consignment *taken);
 struct consignment *line_take(struct line *line);
 void line_remove(struct line *line, struct consignment *lined);
+
+/* queue_configure gives another schedule, for attempts that fail from now on. */
+void queue_configure(struct queue *queue, const uint32_t *schedule_s, uint32_t schedule_count);
 
 /* queue_delay_us says how long to wait after attempt number `attempts` (from 1) has failed: the
  * schedule, and up to a quarter more by chance, so that what failed together does not come back

@@ -150,6 +150,15 @@ static bool same_route(const struct route *a, const struct route *b)
            left->rate == right->rate;
 }
 
+void routes_each(const struct routes *routes, void (*act)(void *user, const struct route *route),
+                 void *user)
+{
+    for (uint32_t i = 0; i < routes->count; i++)
+        act(user, &routes->list[i]);
+    if (routes->foreign.text != NULL)
+        act(user, &routes->foreign);
+}
+
 bool routes_same(const struct routes *a, const struct routes *b)
 {
     const struct route *left = &a->foreign, *right = &b->foreign;

@@ -88,6 +88,11 @@ const struct route *routes_find(const struct routes *routes, struct bytes mailbo
 /* route_mailbox_domain returns what follows the last "@" of a mailbox; empty: no domain. */
 struct bytes route_mailbox_domain(struct bytes mailbox);
 
+/* routes_each calls `act` for the route of every domain, and for that of foreign ones if it was
+ * set. */
+void routes_each(const struct routes *routes, void (*act)(void *user, const struct route *route),
+                 void *user);
+
 /* routes_same tells whether two tables say the same of every domain, in the same order. */
 bool routes_same(const struct routes *a, const struct routes *b);
 

@@ -49,6 +49,7 @@ struct dns {
     struct dns_pending **buckets;
     uint64_t bucket_mask;
     struct list line;  /* to be asked */
+    uint32_t lined;    /* how many */
     struct list known; /* to be told */
     struct list cache;
     size_t octets;   /* of all packed records */
@@ -101,6 +102,7 @@ static struct dns_pending *add(struct dns *dns, const char *name, enum dns_type 
     pending->chain = *bucket;
     *bucket = pending;
     list_append(&dns->line, &pending->node);
+    dns->lined++;
     return pending;
 }
 
@@ -121,6 +123,7 @@ static void forget_answer(struct dns *dns, struct dns_pending *pending)
 static void drop(struct dns *dns, struct dns_pending *pending)
 {
     CHECK(pending->first == NULL && pending->state != PENDING_ASKED);
+    dns->lined -= pending->state == PENDING_LINED;
     forget_answer(dns, pending);
     list_remove(&pending->node);
     struct dns_pending **at = bucket_of(dns, pending->hash);
@@ -237,6 +240,7 @@ static struct dns_pending *entry_for(struct dns *dns, const char *name, enum dns
     forget_answer(dns, pending);
     pending->state = PENDING_LINED;
     list_append(&dns->line, &pending->node);
+    dns->lined++;
     return pending;
 }
 
@@ -407,6 +411,7 @@ void dns_turn(struct dns *dns)
     while (may_ask(dns)) {
         struct dns_pending *pending = list_entry(list_pop(&dns->line), struct dns_pending, node);
         pending->state = PENDING_ASKED;
+        dns->lined--;
         dns->asking++;
         dns_channels_ask(dns->channels, &pending->request, pending->name, pending->type);
     }
@@ -430,8 +435,5 @@ void dns_forget(struct dns *dns)
 void dns_snapshot(const struct dns *dns, struct dns_snapshot *out)
 {
     *out = dns->counts;
-    out->pending = dns->asking;
-    for (const struct list_node *node = dns->line.head.next; node != &dns->line.head;
-         node = node->next)
-        out->pending++;
+    out->pending = dns->asking + dns->lined;
 }

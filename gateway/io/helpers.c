@@ -40,7 +40,7 @@ enum {
 struct helpers {
     _Atomic(struct helper_job *) submitted; /* newest first */
     _Atomic uint32_t waiting;
-    _Atomic uint32_t taken; /* jobs so far; it may wrap around */
+    _Atomic uint64_t taken; /* jobs so far */
     _Atomic bool stopping;
     struct bell bell;      /* for the relief: there is something to watch */
     struct bell backlog;   /* for the reserve: there is too much */
@@ -139,6 +139,11 @@ uint32_t helpers_waiting(const struct helpers *helpers)
     return atomic_load_explicit(&helpers->waiting, memory_order_relaxed);
 }
 
+uint64_t helpers_taken(const struct helpers *helpers)
+{
+    return atomic_load_explicit(&helpers->taken, memory_order_relaxed);
+}
+
 /* --- the threads --- */
 
 /* sort_in makes a queue, oldest first, of what was submitted. */
@@ -206,7 +211,7 @@ static void *relieve(void *argument)
             bell_wait(&helpers->bell, UINT64_MAX);
             continue;
         }
-        uint32_t taken = atomic_load(&helpers->taken);
+        uint64_t taken = atomic_load(&helpers->taken);
         usleep(RELIEF_US);
         /* A post is a job: nobody is told to end before us. */
         for (; atomic_load(&helpers->taken) == taken && sem_trywait(&helpers->posts) == 0; taken++)

@@ -37,7 +37,9 @@ void helpers_free(struct helpers *helpers);
  * after it was run, and calls `done`. */
 void helpers_submit(struct helpers *helpers, struct helper_job *job);
 
-/* helpers_waiting tells how many jobs are queued or running. Any thread. */
+/* helpers_waiting tells how many jobs are queued or running, helpers_taken how many have been begun
+ * since the start. Any thread. */
 uint32_t helpers_waiting(const struct helpers *helpers);
+uint64_t helpers_taken(const struct helpers *helpers);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,31 +60,83 @@ char *listener_format(const union address_any *address, char *out)
     return out;
 }
 
-static bool set_options(int descriptor, int family)
+static bool set_options(int descriptor, int family, bool shared)
 {
     /* What is set here is inherited by every accepted connection. Not TCP_DEFER_ACCEPT: the server
      * speaks first. */
     int on = 1;
     return setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
-           setsockopt(descriptor, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == 0 &&
+           (!shared || setsockopt(descriptor, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == 0) &&
            setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0 &&
            setsockopt(descriptor, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)) == 0 &&
            (family != AF_INET6 ||
             setsockopt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) == 0);
 }
 
-int listener_open(union address_any *address)
+static int bind_socket(union address_any *address, bool shared)
 {
     int family = address->any.sa_family;
     socklen_t len = family == AF_INET6 ? sizeof(address->v6) : sizeof(address->v4);
     int descriptor = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (descriptor < 0)
         return -errno;
-    if (!set_options(descriptor, family) || bind(descriptor, &address->any, len) != 0 ||
-        listen(descriptor, SOMAXCONN) != 0 || getsockname(descriptor, &address->any, &len) != 0) {
+    if (!set_options(descriptor, family, shared) || bind(descriptor, &address->any, len) != 0 ||
+        getsockname(descriptor, &address->any, &len) != 0) {
         int error = errno;
         close(descriptor);
         return -error;
     }
     return descriptor;
+}
+
+int listener_bind(union address_any *address)
+{
+    return bind_socket(address, true);
+}
+
+int listener_begin(int descriptor)
+{
+    return listen(descriptor, SOMAXCONN) == 0 ? 0 : -errno;
+}
+
+static int open_socket(union address_any *address, bool shared)
+{
+    int descriptor = bind_socket(address, shared);
+    int error = descriptor < 0 ? descriptor : listener_begin(descriptor);
+    if (descriptor >= 0 && error < 0)
+        close(descriptor);
+    return error < 0 ? error : descriptor;
+}
+
+int listener_open(union address_any *address)
+{
+    return open_socket(address, true);
+}
+
+int listener_open_alone(union address_any *address)
+{
+    return open_socket(address, false);
+}
+
+bool listener_adopt(int descriptor, union address_any *address, const char **what)
+{
+    int type = 0, listens = 0, alone = 1, on = 1;
+    socklen_t len = sizeof(type), address_len = sizeof(*address);
+    memset(address, 0, sizeof(*address));
+    *what = "it is no TCP socket that listens";
+    if (getsockopt(descriptor, SOL_SOCKET, SO_TYPE, &type, &len) != 0 || type != SOCK_STREAM ||
+        getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) != 0 || !listens ||
+        getsockname(descriptor, &address->any, &address_len) != 0 ||
+        (address->any.sa_family != AF_INET && address->any.sa_family != AF_INET6))
+        return false;
+    *what = "it takes IPv4 and IPv6 together (BindIPv6Only=ipv6-only, or an address)";
+    if (address->any.sa_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&address->v6.sin6_addr) &&
+        (getsockopt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, &alone, &len) != 0 || !alone))
+        return false;
+    *what = "its options can't be set";
+    int flags = fcntl(descriptor, F_GETFL);
+    return flags >= 0 && fcntl(descriptor, F_SETFL, flags | O_NONBLOCK) == 0 &&
+           fcntl(descriptor, F_SETFD, FD_CLOEXEC) == 0 &&
+           setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0 &&
+           setsockopt(descriptor, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)) == 0;
 }

@@ -23,9 +23,21 @@ bool listener_parse(const char *text, union address_any *out) __attribute__((war
 /* listener_format writes the text form ("[::1]:25") to `out` of 64 octets and returns it. */
 char *listener_format(const union address_any *address, char *out);
 
-/* listener_open binds and listens (SO_REUSEPORT, SO_REUSEADDR, IPV6_V6ONLY, TCP_NODELAY,
- * non-blocking, close-on-exec) and puts the address it really got into *address. Returns the
+/* listener_bind makes a socket bound to *address (SO_REUSEPORT, SO_REUSEADDR, IPV6_V6ONLY,
+ * TCP_NODELAY, non-blocking, close-on-exec) and puts the address it really got there; clients are
+ * refused until listener_begin, which returns 0 or -errno. listener_open does both. Returns the
  * descriptor, owned, or -errno. */
+int listener_bind(union address_any *address);
+int listener_begin(int descriptor);
 int listener_open(union address_any *address);
+
+/* listener_open_alone is listener_open without SO_REUSEPORT: a second one on the same address is
+ * refused. */
+int listener_open_alone(union address_any *address);
+
+/* listener_adopt makes a socket from elsewhere like one of listener_bind and tells its address.
+ * False: it is no TCP socket that listens, or takes IPv4 and IPv6 together (`what`, a constant,
+ * says which). */
+bool listener_adopt(int descriptor, union address_any *address, const char **what);
 
 #endif

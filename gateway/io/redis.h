@@ -1,7 +1,8 @@
-/* Questions to a Redis server, asked without waiting. hiredis speaks the protocol, on a socket that
+/* Questions to a Redis server, asked without waiting. hiredis reads the answers, on a socket that
  * the worker's ring watches; this module is its only user. One connection of each worker. A server
- * that is away is tried again by itself; meanwhile every question is answered at once with
- * REDIS_AWAY. Nothing here blocks, and nothing is shared between threads. */
+ * that is away is tried again by itself, after pauses that grow; meanwhile every question is
+ * answered at once with REDIS_AWAY. Nothing here blocks, and nothing is shared between threads. The
+ * server is believed, but not trusted: what it sends can end its connection, and no more. */
 #ifndef GATEWAY_IO_REDIS_H
 #define GATEWAY_IO_REDIS_H
 
@@ -27,6 +28,8 @@ struct redis_options {
     uint32_t pending_max; /* questions under way; more are REDIS_AWAY */
 };
 
+enum { REDIS_TEXT_MAX = 128 /* octets of an answer; a longer one is REDIS_ERROR */ };
+
 /* An integer or a short text, borrowed during the call. */
 struct redis_answer {
     enum redis_status status;
@@ -46,7 +49,7 @@ void redis_free(struct redis *redis);
 
 /* redis_ask sends a command, whose words may hold any octets. `answered` (NULL: nobody cares) is
  * called with `user` and `token` exactly once, perhaps from within redis_ask when the server is
- * away. */
+ * away. What is asked in one turn leaves together at its end. */
 void redis_ask(struct redis *redis, const char *const *words, const size_t *lens, size_t count,
                redis_answered *answered, void *user, uint64_t token);
 
@@ -57,9 +60,18 @@ uint64_t redis_next_us(const struct redis *redis);
 
 bool redis_is_connected(const struct redis *redis);
 
+/* redis_why tells why the server is away, or which error it answered last ("NOPERM"); "": it never
+ * was, or did. Borrowed until the next turn. */
+const char *redis_why(const struct redis *redis);
+
 /* Counters; any thread. */
 struct redis_snapshot {
-    uint64_t asked, answered, errors, away, connects, failures;
+    uint64_t asked;    /* commands sent */
+    uint64_t answered; /* with anything but an error */
+    uint64_t errors;   /* REDIS_ERROR */
+    uint64_t away;     /* REDIS_AWAY */
+    uint64_t connects; /* connections that were of use */
+    uint64_t failures; /* connections that broke, or never were */
     bool connected;
 };
 

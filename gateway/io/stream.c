@@ -74,7 +74,7 @@ static void cancel_receive(struct worker *worker, struct stream *stream)
 /* starve parks a stream that found no buffer. */
 static void starve(struct worker *worker, struct stream *stream)
 {
-    worker->starvations++;
+    counter_add(&worker->starvations, 1);
     buffers_starved(&worker->buffers);
     list_append(&worker->starved, &stream->starved);
 }
@@ -123,7 +123,10 @@ static size_t give_octets(struct worker *worker, struct stream *stream, uint8_t 
 {
     if (stream->secure != NULL)
         return secure_received(worker, stream, data, len);
-    return worker->options.callbacks.received(stream, owner_of(stream), data, len);
+    size_t taken = worker->options.callbacks.received(stream, owner_of(stream), data, len);
+    if (stream->secure == NULL || taken == len)
+        return taken;
+    return taken + secure_received(worker, stream, data + taken, len - taken); /* TLS begins here */
 }
 
 /* deliver_held gives held octets to the owner until it pauses or all are taken. */

@@ -124,10 +124,11 @@ static inline bool stream_sending(const struct stream *stream)
 void stream_resume(struct worker *worker, struct stream *stream);
 
 /* stream_secure begins TLS as the server, after what was written so far and `last`, our last octets
- * in clear (the 220 of STARTTLS; may be empty). An owner that calls it from `received` takes all
- * that it was given there. Until the owner hears `secured` it is given nothing and can't write
- * (stream_room is 0). When the handshake fails, it hears `closed` with -EPROTO, and stream_tls
- * tells why. Nothing ever leads back to clear text. False: no memory; nothing has changed. */
+ * in clear (the 220 of STARTTLS; may be empty). What an owner
+ * that calls it from `received` leaves untaken there is for the handshake. Until the owner hears
+ * `secured` it is given nothing and can't write (stream_room is 0). When the handshake fails, it
+ * hears `closed` with -EPROTO, and stream_tls tells why. Nothing ever leads back to clear text.
+ * False: no memory; nothing has changed. */
 bool stream_secure(struct worker *worker, struct stream *stream, struct tls_context *context,
                    const void *last, size_t last_len) __attribute__((warn_unused_result));
 

@@ -35,6 +35,39 @@ static bool probe_message_register(void)
     return result == 0 || (errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP);
 }
 
+/* restrict_ring lets a ring make these requests, for ever, and change only what stands here:
+ * whoever takes the process over could otherwise do by requests (open, rename, ...) what seccomp
+ * forbids, as they are no system calls. In force when the ring is enabled. */
+static int restrict_ring(int descriptor)
+{
+    static const uint8_t requests[] = {
+        IORING_OP_ACCEPT,   IORING_OP_ASYNC_CANCEL, IORING_OP_CLOSE, IORING_OP_CONNECT,
+        IORING_OP_POLL_ADD, IORING_OP_RECV,         IORING_OP_SEND,  IORING_OP_SENDMSG,
+    };
+    static const uint8_t changes[] = {
+        IORING_REGISTER_PBUF_RING,
+        IORING_UNREGISTER_PBUF_RING,
+        IORING_REGISTER_RING_FDS,
+        IORING_UNREGISTER_RING_FDS,
+    };
+    enum { REQUESTS = sizeof(requests), CHANGES = sizeof(changes) };
+    struct io_uring_restriction rules[REQUESTS + CHANGES + 1];
+    memset(rules, 0, sizeof(rules));
+    for (size_t i = 0; i < REQUESTS; i++) {
+        rules[i].opcode = IORING_RESTRICTION_SQE_OP;
+        rules[i].sqe_op = requests[i];
+    }
+    for (size_t i = 0; i < CHANGES; i++) {
+        rules[REQUESTS + i].opcode = IORING_RESTRICTION_REGISTER_OP;
+        rules[REQUESTS + i].register_op = changes[i];
+    }
+    rules[REQUESTS + CHANGES].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
+    rules[REQUESTS + CHANGES].sqe_flags = IOSQE_BUFFER_SELECT;
+    long result = syscall(__NR_io_uring_register, descriptor, IORING_REGISTER_RESTRICTIONS, rules,
+                          REQUESTS + CHANGES + 1);
+    return result < 0 ? -errno : 0;
+}
+
 static int ring_init(struct io_uring *ring, uint32_t entries, uint32_t cq_entries)
 {
     /* Never NO_SQARRAY here: liburing 2.3 would write over the ring's header. R_DISABLED lets
@@ -49,10 +82,10 @@ static int ring_init(struct io_uring *ring, uint32_t entries, uint32_t cq_entrie
     int result = io_uring_queue_init_params(entries, ring, &params);
     if (result < 0)
         return result;
+    result = restrict_ring(ring->ring_fd);
     /* liburing 2.3 declares io_uring_enable_rings but its shared library does not have it. */
-    result =
-        (int)syscall(__NR_io_uring_register, ring->ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
-    if (result < 0)
+    if (result == 0 &&
+        syscall(__NR_io_uring_register, ring->ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0) < 0)
         result = -errno;
     if (result < 0)
         io_uring_queue_exit(ring);

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -24,13 +25,38 @@ enum {
 
 /* --- accepting --- */
 
-static void arm_accept(struct worker *worker, uint32_t listener)
+static bool is_armed(const struct worker *worker, uint32_t socket)
 {
-    if (!worker->accepting || (worker->accepts_armed & 1u << listener))
+    return (worker->accepts_armed[socket / 64] & 1ull << socket % 64) != 0;
+}
+
+static void arm_accept(struct worker *worker, uint32_t socket)
+{
+    if (!worker->accepting || is_armed(worker, socket))
         return;
-    worker->accepts_armed |= 1u << listener;
-    uring_accept_multishot(worker->ring, tag_make(REQUEST_ACCEPT, 0, listener),
-                           worker->options.listeners[listener]);
+    worker->accepts_armed[socket / 64] |= 1ull << socket % 64;
+    worker->accepts_armed_count++;
+    uring_accept_multishot(worker->ring, tag_make(REQUEST_ACCEPT, 0, socket),
+                           worker->options.listeners[socket]);
+}
+
+static void disarmed(struct worker *worker, uint32_t socket)
+{
+    CHECK(is_armed(worker, socket));
+    worker->accepts_armed[socket / 64] &= ~(1ull << socket % 64);
+    worker->accepts_armed_count--;
+}
+
+/* tell_listening: who waits for it may close the sockets when the last request is back. */
+static void tell_listening(struct worker *worker)
+{
+    bool listening = worker->accepting || worker->accepts_armed_count > 0;
+    atomic_store_explicit(&worker->listening, listening, memory_order_release);
+}
+
+static uint32_t listener_of(const struct worker *worker, uint32_t socket)
+{
+    return worker->options.listener_of == NULL ? socket : worker->options.listener_of[socket];
 }
 
 static void arm_accepts(struct worker *worker)
@@ -39,10 +65,10 @@ static void arm_accepts(struct worker *worker)
         arm_accept(worker, i);
 }
 
-static void open_stream(struct worker *worker, uint32_t listener, int descriptor)
+static void open_stream(struct worker *worker, uint32_t socket, int descriptor)
 {
     socklen_t len = sizeof(worker->accepted_address);
-    worker->accepted_listener = listener;
+    worker->accepted_listener = listener_of(worker, socket);
     /* A multishot accept has one address for all connections, so each is asked for its own. */
     if (getpeername(descriptor, &worker->accepted_address.any, &len) != 0 ||
         !worker->options.hooks.accepted(worker->options.user, descriptor,
@@ -60,14 +86,15 @@ static void open_stream(struct worker *worker, uint32_t listener, int descriptor
 
 /* out_of_descriptors gives the reserve up for a moment, so that the client hears 421 instead of
  * silence. */
-static void out_of_descriptors(struct worker *worker, uint32_t listener)
+static void out_of_descriptors(struct worker *worker, uint32_t socket)
 {
     static const char busy[] = "421 4.3.2 Too many connections, try again later\r\n";
+    counter_add(&worker->shortages, 1);
     if (worker->reserve_descriptor >= 0) {
         close(worker->reserve_descriptor);
         int descriptor =
-            accept4(worker->options.listeners[listener], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        bool silent = worker->options.silent_listeners & 1u << listener;
+            accept4(worker->options.listeners[socket], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        bool silent = worker->options.silent_listeners & 1u << listener_of(worker, socket);
         if (descriptor >= 0 && !silent)
             (void)!send(descriptor, busy, sizeof(busy) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (descriptor >= 0)
@@ -77,20 +104,19 @@ static void out_of_descriptors(struct worker *worker, uint32_t listener)
     timer_start(&worker->timers, &worker->accept_timer, worker->now_us + ACCEPT_RETRY_US);
 }
 
-static void accept_done(struct worker *worker, uint32_t listener, int result, bool more)
+static void accept_done(struct worker *worker, uint32_t socket, int result, bool more)
 {
     if (!more)
-        worker->accepts_armed &= ~(1u << listener);
-    if (result >= 0 && !worker->accepting)
-        close(result);
-    else if (result >= 0)
-        open_stream(worker, listener, result);
-    else if (worker->accepting && result != -ECONNABORTED) {
-        out_of_descriptors(worker, listener); /* or another error that lasts */
-        return;                               /* the timer arms it again: at once would spin */
+        disarmed(worker, socket);
+    if (result >= 0) { /* although accepting may have ended since: the client knows nothing of it */
+        open_stream(worker, socket, result);
+    } else if (worker->accepting && result != -ECONNABORTED && result != -ECANCELED) {
+        out_of_descriptors(worker, socket); /* or another error that lasts */
+        return;                             /* the timer arms it again: at once would spin */
     }
     if (!more)
-        arm_accept(worker, listener);
+        arm_accept(worker, socket);
+    tell_listening(worker);
 }
 
 /* --- dispatch --- */
@@ -213,6 +239,17 @@ static uint64_t sleep_us(const struct worker *worker)
     return left_us < timeout_us ? left_us : timeout_us;
 }
 
+/* publish shows other threads what a turn has come to. */
+static void publish(struct worker *worker, uint64_t completions)
+{
+    counter_add(&worker->turns, 1);
+    counter_add(&worker->completions, completions);
+    atomic_store_explicit(&worker->overflows, uring_overflows(worker->ring), memory_order_relaxed);
+    atomic_store_explicit(&worker->slots_used, worker->slots.used, memory_order_relaxed);
+    atomic_store_explicit(&worker->blocks_used, worker->blocks.used, memory_order_relaxed);
+    atomic_store_explicit(&worker->buffers_given, worker->buffers.given, memory_order_relaxed);
+}
+
 int worker_run(struct worker *worker)
 {
     struct completion completions[COMPLETIONS_A_TURN];
@@ -244,8 +281,7 @@ int worker_run(struct worker *worker)
         flush(worker);
         buffers_lend(&worker->buffers);
         stream_feed_starved(worker);
-        worker->turns++;
-        worker->completions += (uint64_t)count;
+        publish(worker, (uint64_t)count);
     }
     return 0;
 }
@@ -286,7 +322,7 @@ static int make_parts(struct worker *worker, const char **what)
 
 int worker_init(struct worker *worker, const struct worker_options *options, const char **what)
 {
-    CHECK(options->listener_count <= 32); /* accepts_armed has a bit for each */
+    CHECK(options->listener_count <= WORKER_SOCKETS_MAX);
     memset(worker, 0, sizeof(*worker));
     worker->options = *options;
     worker->wake_descriptor = worker->reserve_descriptor = -1;
@@ -303,6 +339,7 @@ int worker_init(struct worker *worker, const struct worker_options *options, con
     worker->now_wall_us = clock_wall_us();
     timer_wheel_init(&worker->timers, worker->now_us);
     worker->accepting = true;
+    tell_listening(worker);
     int error = make_parts(worker, what);
     if (error < 0) {
         worker_cleanup(worker);
@@ -310,8 +347,14 @@ int worker_init(struct worker *worker, const struct worker_options *options, con
     }
     bool message = uring_features(worker->ring)->message_register;
     atomic_store(&worker->ring_descriptor, message ? uring_descriptor(worker->ring) : -1);
+    CHECK(pthread_getcpuclockid(pthread_self(), &worker->cpu_clock) == 0);
     atomic_store(&worker->wakeable, true);
     return 0;
+}
+
+bool worker_listening(const struct worker *worker)
+{
+    return atomic_load_explicit(&worker->listening, memory_order_acquire);
 }
 
 void worker_cleanup(struct worker *worker)
@@ -323,6 +366,7 @@ void worker_cleanup(struct worker *worker)
         sched_yield();
     uring_free(worker->ring); /* first: the kernel may not write into what is freed next */
     worker->ring = NULL;
+    atomic_store(&worker->listening, false);
     buffers_cleanup(&worker->buffers);
     slots_cleanup(&worker->slots);
     blocks_cleanup(&worker->blocks);
@@ -340,14 +384,19 @@ void worker_stop_accepting(struct worker *worker)
         return;
     worker->accepting = false;
     timer_stop(&worker->timers, &worker->accept_timer);
-    for (uint32_t i = 0; i < worker->options.listener_count; i++) {
-        /* From here on the kernel refuses connections, or gives them to another socket of the same
-         * address, instead of queueing what nobody will accept. */
-        (void)shutdown(worker->options.listeners[i], SHUT_RDWR);
-        if (worker->accepts_armed & 1u << i)
+    for (uint32_t i = 0; i < worker->options.listener_count; i++)
+        if (is_armed(worker, i))
             uring_cancel(worker->ring, tag_make(REQUEST_CANCEL, 0, i),
                          tag_make(REQUEST_ACCEPT, 0, i));
-    }
+    tell_listening(worker);
+}
+
+void worker_accept_again(struct worker *worker)
+{
+    CHECK(!worker->stopping);
+    worker->accepting = true;
+    tell_listening(worker);
+    arm_accepts(worker); /* those whose cancel is under way are armed when it is done */
 }
 
 void worker_stop(struct worker *worker)
@@ -393,6 +442,14 @@ static void ring_bell(struct worker *worker)
         return;
     uint64_t one = 1;
     (void)!write(worker->wake_descriptor, &one, sizeof(one)); /* a full counter is awake already */
+}
+
+uint64_t worker_cpu_us(const struct worker *worker)
+{
+    struct timespec time;
+    if (!atomic_load(&worker->wakeable) || clock_gettime(worker->cpu_clock, &time) != 0)
+        return 0;
+    return (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_nsec / 1000;
 }
 
 void worker_wake(struct worker *worker)

@@ -5,6 +5,7 @@
 #define GATEWAY_IO_WORKER_H
 
 #include "gateway/base/blocks.h"
+#include "gateway/base/counter.h"
 #include "gateway/base/list.h"
 #include "gateway/base/slots.h"
 #include "gateway/base/timer.h"
@@ -16,49 +17,10 @@
 #include "gateway/io/stream.h"
 #include "gateway/io/uring.h"
 #include "gateway/io/watch.h"
+#include "gateway/io/worker_options.h"
 
 #include <stdatomic.h>
-
-/* Called once a turn, in this order. All must be there, but for next_us, and for `accepted` in a
- * worker without listeners. */
-struct worker_hooks {
-    /* A connection was accepted; true: take it (a stream is made and `opened` follows), false: the
-     * hook has answered, the worker closes the descriptor. */
-    bool (*accepted)(void *user, int descriptor, const union address_any *peer);
-    /* The address of the stream being opened, just before `opened`; the owner keeps what it needs.
-     */
-    /* All completions of the turn are dispatched. */
-    void (*turn_end)(void *user);
-    /* About to sleep: false when something has come up meanwhile. Followed by awake() if it
-     * returned true. */
-    bool (*falling_asleep)(void *user);
-    void (*awake)(void *user);
-    /* worker_note was called with these bits. */
-    void (*noted)(void *user, uint32_t notes);
-    /* When turn_end is to be called next (monotonic microseconds; UINT64_MAX: any time). Asked
-     * before each sleep, which ends then, some tens of microseconds late. NULL: any time. */
-    uint64_t (*next_us)(void *user);
-};
-
-struct worker_options {
-    uint32_t index;
-    int cpu;              /* pin there; -1: no */
-    uint32_t streams_max; /* slots */
-    uint32_t blocks_max;  /* 4 KiB each */
-    uint32_t buffer_count;
-    uint32_t buffer_size;
-    size_t owner_size;    /* octets behind each stream */
-    bool baseline;        /* only what Linux 6.1 has */
-    bool spin;            /* look for completions without ever sleeping */
-    const int *listeners; /* listening descriptors; borrowed */
-    uint32_t listener_count;
-    uint32_t silent_listeners; /* bit per listener: nothing may be said in clear, not even 421 */
-    struct helpers *helpers; /* for private-key operations; borrowed; NULL: this thread does them */
-    uint32_t records_max;    /* streams that may each hold an unfinished TLS record; 0: no TLS */
-    struct stream_callbacks callbacks;
-    struct worker_hooks hooks;
-    void *user; /* for hooks */
-};
+#include <time.h>
 
 /* Where a watch has its poll request. */
 struct watch_place {
@@ -83,7 +45,9 @@ struct worker {
     bool accepting;
     bool stopping;
     bool leaving;
-    uint32_t accepts_armed;             /* bit per listener */
+    _Atomic bool listening;                          /* accept requests may still complete */
+    uint64_t accepts_armed[WORKER_SOCKETS_MAX / 64]; /* bit per socket */
+    uint32_t accepts_armed_count;
     struct timer starved_timer;         /* streams wait for buffers */
     uint64_t deaf_us;                   /* when peers that do not read are looked for next */
     struct timer accept_timer;          /* accept is tried again after descriptors ran out */
@@ -98,7 +62,13 @@ struct worker {
     _Atomic uint32_t notes;
     _Atomic bool wakeable;   /* between init and cleanup */
     _Atomic uint32_t waking; /* threads inside worker_wake: cleanup waits for them */
-    uint64_t turns, completions, starvations;
+    clockid_t cpu_clock;     /* of the thread; see worker_cpu_us */
+
+    /* For any thread to read: counted by this one, and what was so at the end of its last turn. */
+    _Atomic uint64_t turns, completions, starvations;
+    _Atomic uint64_t shortages; /* times that accept found no descriptor */
+    _Atomic uint64_t overflows; /* completions that did not fit into the ring's queue */
+    _Atomic uint32_t slots_used, blocks_used, buffers_given;
 };
 
 /* worker_init makes ring, buffers and slots for the calling thread. 0, or -errno with `what` (a
@@ -111,10 +81,18 @@ void worker_cleanup(struct worker *worker);
  * broke. */
 int worker_run(struct worker *worker);
 
-/* worker_stop_accepting ends the listening: clients that come later are refused. worker_stop ends
- * worker_run when the last stream is gone. Worker's thread only. */
+/* worker_stop_accepting takes back the accept requests. The sockets listen on: they may be another
+ * process's, too, and who connects waits in the kernel until somebody accepts, or the last of their
+ * descriptors is closed. A connection that a request has completed meanwhile is still served.
+ * worker_accept_again goes on. worker_stop stops accepting, and ends worker_run when the last
+ * stream is gone. Worker's thread only. */
 void worker_stop_accepting(struct worker *worker);
+void worker_accept_again(struct worker *worker);
 void worker_stop(struct worker *worker);
+
+/* worker_listening: accept requests are out, or may be. False for good after worker_stop, or when
+ * worker_run has returned. Any thread. */
+bool worker_listening(const struct worker *worker);
 
 /* worker_leave is worker_stop, but what worker_expect announced is not waited for: its sender
  * hangs. If some has not come when worker_run returns, the worker's memory must stay as it is for
@@ -134,6 +112,10 @@ void *worker_connect(struct worker *worker, int descriptor, const struct sockadd
 /* worker_each_stream calls `act` for every stream, which it may end. Worker's thread only. */
 void worker_each_stream(struct worker *worker,
                         void (*act)(struct worker *worker, struct stream *stream));
+
+/* worker_cpu_us returns the CPU time that the worker's thread has used; 0: it does not run. Any
+ * thread, as long as the memory of `worker` is there. */
+uint64_t worker_cpu_us(const struct worker *worker);
 
 /* worker_wake makes a sleeping worker turn; worker_note also brings it `bits`. Any thread, once
  * worker_init has returned. */

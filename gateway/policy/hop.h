@@ -56,6 +56,7 @@ struct hop_question {
     uint32_t flags; /* enum envelope_flags of the MAIL command */
     uint64_t size;  /* with what we add; 0: not known yet */
     uint64_t message_id;
+    uint64_t session_id;        /* for the log */
     uint64_t patience_us;       /* how long an answer may take; then HOP_UNREACHABLE */
     struct bytes head;          /* HOP_TEXT: header fields that we add */
     const struct bytes *pieces; /* HOP_TEXT: the text */

@@ -103,17 +103,36 @@ enum networks_result networks_add(struct networks *networks, const char *text)
     return NETWORKS_ADDED;
 }
 
+static void octets_of(const union address_any *address, uint8_t *octets)
+{
+    if (address->any.sa_family == AF_INET6)
+        memcpy(octets, &address->v6.sin6_addr, 16);
+    else
+        map_v4(&address->v4.sin_addr, octets);
+}
+
 bool networks_contain(const struct networks *networks, const union address_any *address)
 {
     uint8_t octets[16];
     if (networks == NULL)
         return false;
-    if (address->any.sa_family == AF_INET6)
-        memcpy(octets, &address->v6.sin6_addr, sizeof(octets));
-    else
-        map_v4(&address->v4.sin_addr, octets);
+    octets_of(address, octets);
     for (size_t i = 0; i < networks->count; i++)
         if (same_prefix(networks->all[i].octets, octets, networks->all[i].bits))
             return true;
     return false;
+}
+
+bool networks_mask(const union address_any *address, unsigned v4_bits, unsigned v6_bits,
+                   uint8_t out[16])
+{
+    static const uint8_t prefix_v4[] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    octets_of(address, out);
+    bool is_v4 = memcmp(out, prefix_v4, sizeof(prefix_v4)) == 0;
+    unsigned bits = is_v4 ? v4_bits + V4_IN_V6 : v6_bits;
+    unsigned whole = bits / 8;
+    if (bits % 8 != 0)
+        out[whole++] &= (uint8_t)(0xffu << (8 - bits % 8));
+    memset(out + whole, 0, 16 - whole);
+    return is_v4;
 }

@@ -27,4 +27,10 @@ enum networks_result networks_add(struct networks *networks, const char *text)
  * empty set. Any thread. */
 bool networks_contain(const struct networks *networks, const union address_any *address);
 
+/* networks_mask writes the first `v4_bits` of an IPv4 address or the first `v6_bits` of an IPv6 one
+ * to `out` as an IPv6 address, zeros behind them; IPv4 (also inside an IPv6 socket) is
+ * ::ffff:0:0/96. Returns true when it is IPv4. What clients are counted and remembered by. */
+bool networks_mask(const union address_any *address, unsigned v4_bits, unsigned v6_bits,
+                   uint8_t out[16]);
+
 #endif

@@ -20,7 +20,8 @@ struct rate_limits {
 
 enum rate_verdict { RATE_OK = 0, RATE_ADDRESS_OVER = 1, RATE_NETWORK_OVER = 2 };
 
-/* rates_new makes room for about `cells` (address, kind) pairs. Owned; NULL: no memory. */
+/* rates_new makes room for about `cells` pairs of kind and address, or kind and network (8 octets
+ * each; 128 MiB at most). Owned; NULL: no memory. */
 struct rates *rates_new(uint32_t cells) __attribute__((warn_unused_result));
 void rates_free(struct rates *rates);
 
@@ -31,9 +32,10 @@ enum rate_verdict rates_take(struct rates *rates, const struct rate_limits *limi
     __attribute__((warn_unused_result));
 
 /* rates_close lets nothing of this kind through from the address, or network, of `peer` until
- * `until_us`: all gateways together have had enough of it. */
+ * `until_us` (monotonic, at most 9 minutes away): all gateways together have had enough of it. From
+ * then on one each 60/N seconds. Any thread. */
 void rates_close(struct rates *rates, enum rate_kind kind, enum rate_scope scope,
-                 const union address_any *peer, uint64_t until_us);
+                 const union address_any *peer, uint64_t now_us, uint64_t until_us);
 
 /* rates_network writes the text of the address or network that `peer` is counted under
  * ("192.0.2.0/24") to `out` of RATES_TEXT and returns its length: the key of policy/shared, and for

@@ -4,16 +4,17 @@
  * the address is not limited, rather than refused. */
 #include "gateway/receive/admission.h"
 
-#include "gateway/base/clock.h"
+#include "gateway/base/hash.h"
+#include "gateway/policy/networks.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
+#include <sys/random.h>
 
 enum { PROBES = 16, COUNT_BITS = 20, COUNT_MASK = (1 << COUNT_BITS) - 1 };
 
 struct admission {
-    uint64_t key;
+    uint64_t seed[2]; /* keeps outsiders from choosing addresses that fall together */
     uint32_t mask;
     _Atomic uint32_t total, handshakes;
     _Atomic uint64_t cells[];
@@ -27,23 +28,17 @@ struct admission *admission_new(uint32_t connections_max)
     struct admission *admission = calloc(1, sizeof(*admission) + count * sizeof(uint64_t));
     if (admission == NULL)
         return NULL;
+    if (getrandom(admission->seed, sizeof(admission->seed), 0) != sizeof(admission->seed)) {
+        free(admission);
+        return NULL;
+    }
     admission->mask = count - 1;
-    /* The key keeps outsiders from choosing addresses that fall together; it needs no more than to
-     * be unknown. */
-    admission->key = (clock_wall_us() ^ (uint64_t)(uintptr_t)admission) * 0x9e3779b97f4a7c15u;
     return admission;
 }
 
 void admission_free(struct admission *admission)
 {
     free(admission);
-}
-
-static uint64_t mix(uint64_t value)
-{
-    value = (value ^ (value >> 32)) * 0xd6e8feb86659fd93u;
-    value = (value ^ (value >> 32)) * 0xd6e8feb86659fd93u;
-    return value ^ (value >> 32);
 }
 
 /* Which part of an address is counted: all of an IPv4 address or the /64 of IPv6; or the /24, /48.
@@ -53,13 +48,12 @@ enum scope { SCOPE_ADDRESS, SCOPE_NETWORK };
 static uint64_t hash(const struct admission *admission, const union address_any *peer,
                      enum scope scope)
 {
-    uint64_t bits = 0;
-    if (peer->any.sa_family == AF_INET6)
-        memcpy(&bits, &peer->v6.sin6_addr, scope == SCOPE_ADDRESS ? 8 : 6);
+    uint8_t octets[16];
+    if (scope == SCOPE_ADDRESS)
+        (void)networks_mask(peer, 32, 64, octets);
     else
-        memcpy(&bits, &peer->v4.sin_addr, scope == SCOPE_ADDRESS ? 4 : 3);
-    uint64_t kind = (uint64_t)peer->any.sa_family << 1 | scope;
-    return mix(bits ^ admission->key ^ kind << 56);
+        (void)networks_mask(peer, 24, 48, octets);
+    return hash_keyed(admission->seed, scope, octets, sizeof(octets));
 }
 
 /* change adds `delta` (1 or -1) to the count of one address. False: the count is at `max` already.

@@ -31,6 +31,7 @@ static void ask(struct asking *asking, enum hop_ask what)
     question->envid = envelope->envid;
     question->flags = envelope->flags;
     question->message_id = envelope->message_id;
+    question->session_id = asking->transaction->session_id;
     question->patience_us = (uint64_t)server->options->through_patience_ms * 1000;
     question->code = 0;
     question->status_class = 0;
@@ -255,6 +256,7 @@ static void recipient_answered(struct asking *asking)
     struct session *session = transaction->session;
     char passed[PASSED_LEN_MAX];
     struct bytes line = passed_line(question, passed);
+    enum reply reply = REPLY_NONE; /* ours, in place of the line */
     bool through = question->ask == HOP_RECIPIENT;
     bool passes = through && question->answer == HOP_ACCEPTED;
     bool refused = question->answer == HOP_REFUSED || (through && question->answer == HOP_DEFERRED);
@@ -262,15 +264,18 @@ static void recipient_answered(struct asking *asking)
         arena_rewind(&transaction->arena, asking->server->context.blocks, &asking->mark);
         transaction->refused_count++;
     } else {
-        enum reply reply = keep(asking); /* the question may be out again */
+        reply = keep(asking); /* the question may be out again */
         if (reply == REPLY_RECIPIENT_OK)
             session->state = SESSION_RCPT;
         else
             transaction->refused_count++;
-        if (!passes || reply != REPLY_RECIPIENT_OK)
-            line = reply_line(reply);
+        if (passes && reply == REPLY_RECIPIENT_OK)
+            reply = REPLY_NONE;
     }
-    session_asked(session, line);
+    if (reply == REPLY_NONE)
+        session_asked(session, line);
+    else
+        session_asked_reply(session, reply);
 }
 
 /* --- text --- */

@@ -5,16 +5,18 @@
 
 #include "gateway/base/counter.h"
 #include "gateway/base/histogram.h"
+#include "gateway/io/redis.h"
 #include "gateway/receive/reply.h"
 #include "tls/tls.h"
 
 /* What takes time. */
 enum server_phase {
-    SERVER_PHASE_HANDSHAKE = 0, /* of TLS: from its first octet to its end */
+    SERVER_PHASE_HANDSHAKE = 0, /* of TLS: from 220 to STARTTLS, or the connection, to its end */
     SERVER_PHASE_ENVELOPE = 1,  /* MAIL to DATA, or to the first BDAT */
     SERVER_PHASE_TEXT = 2,      /* from there to the last octet */
     SERVER_PHASE_COMMIT = 3,    /* from there to the reply: the disk, or the next hop */
-    SERVER_PHASE_SESSION = 4,   /* connect to disconnect */
+    SERVER_PHASE_MESSAGE = 4,   /* these three together */
+    SERVER_PHASE_SESSION = 5,   /* connect to disconnect, in whole milliseconds */
     SERVER_PHASE_COUNT,
 };
 
@@ -34,10 +36,13 @@ struct server_counters {
     _Atomic uint64_t checks;                       /* with one that said LOCAL */
     _Atomic uint64_t messages, octets, recipients; /* accepted */
     _Atomic uint64_t replies[REPLY_COUNT];         /* ours, by what they say */
+    _Atomic uint64_t greetings, hellos;            /* and those that are no enum reply */
     _Atomic uint64_t passed[6]; /* replies of next hops given on, by first digit */
     _Atomic uint64_t early_talkers;
     _Atomic uint64_t tarpitted; /* replies that were delayed */
     _Atomic uint64_t resets;    /* connections that broke */
+    _Atomic bool has_redis;     /* then, as counter_publish shows it: struct redis_snapshot */
+    _Atomic uint64_t redis[sizeof(struct redis_snapshot) / sizeof(uint64_t)];
     struct server_tls_counters tls;
     struct histogram phases[SERVER_PHASE_COUNT];
 };

@@ -18,17 +18,26 @@ enum reply {
     REPLY_CANNOT_VERIFY,
     /* 4xx */
     REPLY_SHUTTING_DOWN,
+    REPLY_NOT_READY,
     REPLY_TOO_MANY_CONNECTIONS,
     REPLY_TOO_MANY_FROM_ADDRESS,
+    REPLY_TOO_MANY_FROM_NETWORK,
+    REPLY_CONNECTS_TOO_OFTEN,
+    REPLY_NETWORK_CONNECTS_TOO_OFTEN,
     REPLY_TOO_MANY_ERRORS,
     REPLY_TIMED_OUT,
     REPLY_TOO_SLOW,
     REPLY_NO_MEMORY,
     REPLY_SPOOL_BROKEN,
     REPLY_SPOOL_FULL,
+    REPLY_QUEUE_FULL,
+    REPLY_TOO_MANY_MESSAGES,
+    REPLY_TOO_MANY_MESSAGES_FROM_NETWORK,
+    REPLY_GREYLISTED,
     REPLY_TOO_MANY_RECIPIENTS,
     REPLY_OTHER_DESTINATION,
     REPLY_TLS_UNAVAILABLE,
+    REPLY_TOO_MANY_HANDSHAKES,
     REPLY_SRS_LATER,
     /* 5xx */
     REPLY_UNKNOWN_COMMAND,
@@ -59,6 +68,8 @@ enum reply {
     REPLY_UTF8_ADDRESS,
     REPLY_EARLY_INPUT,
     REPLY_FOREIGN_PROTOCOL,
+    REPLY_FOREIGN_PROXY,
+    REPLY_EARLY_TALKER,
     REPLY_CLEAR_BEHIND_STARTTLS,
     REPLY_LOOP,
     REPLY_UNKNOWN_PARAMETER,
@@ -71,5 +82,9 @@ struct bytes reply_line(enum reply reply);
 
 /* reply_code returns the three digits as a number. */
 unsigned reply_code(enum reply reply);
+
+/* reply_name returns its short constant name, in [a-z_] ("too_many_connections"), for log and
+ * metrics. */
+const char *reply_name(enum reply reply);
 
 #endif

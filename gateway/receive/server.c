@@ -5,6 +5,7 @@
 #include "gateway/base/check.h"
 #include "gateway/base/limits.h"
 #include "gateway/receive/asking.h"
+#include "gateway/receive/gate.h"
 #include "gateway/receive/server_log.h"
 
 #include <errno.h>
@@ -27,6 +28,13 @@ uint64_t server_id_next(struct server *server)
     return id;
 }
 
+enum reply server_unready(const struct server *server)
+{
+    if (server->unwelcome)
+        return REPLY_SHUTTING_DOWN;
+    return spool_state(server->spool) == SPOOL_OPEN ? REPLY_NONE : REPLY_NOT_READY;
+}
+
 enum server_tls server_tls_of(const struct server *server, uint32_t listener)
 {
     const struct server_options *options = server->options;
@@ -36,21 +44,20 @@ enum server_tls server_tls_of(const struct server *server, uint32_t listener)
 static bool accepted(void *user, int descriptor, const union address_any *peer)
 {
     struct server *server = user;
-    const struct server_options *options = server->options;
-    enum reply refusal = REPLY_NONE;
-    if (!admission_enter(server->admission, options->connections_max)) {
-        refusal = REPLY_TOO_MANY_CONNECTIONS;
-    } else if (server->worker->slots.used >= server->worker->slots.count) {
-        refusal = REPLY_TOO_MANY_CONNECTIONS;
-        admission_leave(server->admission);
-    } else {
-        switch (admission_enter_peer(server->admission, peer, options->connections_per_ip_max, 0)) {
-        case ADMISSION_OK: counter_add(&server->counters.connections, 1); return true;
-        case ADMISSION_ADDRESS_FULL:
-        case ADMISSION_NETWORK_FULL: refusal = REPLY_TOO_MANY_FROM_ADDRESS; break;
+    enum reply refusal = REPLY_TOO_MANY_CONNECTIONS;
+    if (admission_enter(server->admission, server->options->connections_max)) {
+        if (server->worker->slots.used < server->worker->slots.count)
+            refusal = gate_arrive(server, peer);
+        if (refusal == REPLY_NONE) {
+            counter_add(&server->counters.connections, 1);
+            return true;
         }
         admission_leave(server->admission);
     }
+    counter_add(&server->counters.replies[refusal], 1);
+    server_log_turned_away(server, peer, refusal);
+    if (server->trace.filters != NULL)
+        trace_refused(server, peer, reply_line(refusal));
     if (server_tls_of(server, server->worker->accepted_listener) == SERVER_TLS_IMPLICIT)
         return false; /* a word in clear would only confuse */
     struct bytes line = reply_line(refusal);
@@ -69,6 +76,8 @@ void server_secured(struct server *server, const struct session *session,
     counter_add(&counters->ciphers[info->cipher_index], 1);
     if (info->resumed)
         counter_add(&counters->resumed, 1);
+    histogram_add(&server->counters.phases[SERVER_PHASE_HANDSHAKE],
+                  server->worker->now_us - session->handshake_us);
     server_log_tls(server, session, info);
 }
 
@@ -97,10 +106,22 @@ void server_forget(struct server *server, struct transaction *transaction)
         free_transaction(server, transaction);
 }
 
+void server_count_closed(struct server *server, const struct session *session, int error)
+{
+    uint32_t now_ms = (uint32_t)(server->worker->now_us / 1000);
+    struct server_counters *counters = &server->counters;
+    counter_add(&counters->closed, 1);
+    if (error < 0)
+        counter_add(&counters->resets, 1);
+    histogram_add(&counters->phases[SERVER_PHASE_SESSION],
+                  (uint64_t)(now_ms - session->opened_ms) * 1000);
+}
+
 void server_count_message(struct server *server, const struct transaction *transaction)
 {
     counter_add(&server->counters.messages, 1);
     counter_add(&server->counters.octets, transaction->octets);
+    counter_add(&server->counters.recipients, transaction->rcpt_count);
 }
 
 /* settle answers every message whose fate the writer has published. */
@@ -149,15 +170,33 @@ static void resume_stalled(struct server *server)
     list_move_all(&server->stalled, &now); /* the longest waiting come first again */
 }
 
+/* turn_shared: what becomes of Redis ends with this thread, its counters are there for others. */
+static void turn_shared(struct server *server)
+{
+    struct redis_snapshot now;
+    shared_turn(server->shared);
+    redis_snapshot(shared_redis(server->shared), &now);
+    counter_publish(server->counters.redis, &now, sizeof(now));
+    atomic_store_explicit(&server->counters.has_redis, true, memory_order_relaxed);
+}
+
 static void turn_end(void *user)
 {
     struct server *server = user;
     settle(server);
+    if (server->shared != NULL)
+        turn_shared(server);
     resume_stalled(server);
     bool pressed = !list_empty(&server->stalled) || !list_empty(&server->aborting);
     if (staging_unpublished(server->staging) || server->urgent || pressed)
         staging_publish(server->staging, server->urgent || pressed);
     server->urgent = false;
+}
+
+static uint64_t next_us(void *user)
+{
+    const struct server *server = user;
+    return server->shared == NULL ? UINT64_MAX : shared_next_us(server->shared);
 }
 
 static bool falling_asleep(void *user)
@@ -237,18 +276,49 @@ static void drain_stream(struct worker *worker, struct stream *stream)
         session_drain(stream_owner(stream));
 }
 
+static void hurry_stream(struct worker *worker, struct stream *stream)
+{
+    (void)worker;
+    if (stream->state == STREAM_OPEN)
+        session_hurry(stream_owner(stream));
+}
+
+/* drain: also a connection that was accepted but not seen yet may send its message. */
+static void drain(struct server *server)
+{
+    if (!server->draining)
+        server->drain_ms = (uint32_t)(server->worker->now_us / 1000);
+    server->draining = true;
+    worker_stop_accepting(server->worker);
+    worker_each_stream(server->worker, drain_stream);
+}
+
+static void note_life(struct server *server, uint32_t notes)
+{
+    if (notes & SERVER_NOTE_RESUME) {
+        server->draining = server->unwelcome = false;
+        worker_accept_again(server->worker);
+    }
+    if (notes & (SERVER_NOTE_NOTICE | SERVER_NOTE_HURRY))
+        server->unwelcome = true;
+    if (notes & (SERVER_NOTE_YIELD | SERVER_NOTE_DRAIN))
+        drain(server);
+    if (notes & SERVER_NOTE_DRAIN)
+        worker_stop(server->worker);
+    if (notes & SERVER_NOTE_HURRY)
+        worker_each_stream(server->worker, hurry_stream);
+    if (notes & SERVER_NOTE_ABORT)
+        worker_each_stream(server->worker, stream_abort);
+}
+
 static void noted(void *user, uint32_t notes)
 {
     struct server *server = user;
     if (notes & SERVER_NOTE_CONFIGURE)
         use_options(server, atomic_load(&server->options_next));
-    if (notes & SERVER_NOTE_DRAIN) {
-        server->draining = true;
-        worker_stop(server->worker);
-        worker_each_stream(server->worker, drain_stream);
-    }
-    if (notes & SERVER_NOTE_ABORT)
-        worker_each_stream(server->worker, stream_abort);
+    if (notes & SERVER_NOTE_TRACE)
+        trace_look(server);
+    note_life(server, notes);
 }
 
 void server_configure(struct server *server, const struct server_options *options)
@@ -279,6 +349,7 @@ static const struct worker_hooks hooks = {
     .falling_asleep = falling_asleep,
     .awake = awake,
     .noted = noted,
+    .next_us = next_us,
 };
 
 /* init_chunks reserves address space; memory it becomes when it is used. */
@@ -297,6 +368,8 @@ static int init(struct server *server, struct worker *worker, const struct serve
     server->spool = setup->spool;
     server->staging = setup->staging;
     server->admission = setup->admission;
+    server->rates = setup->rates;
+    server->greylist = setup->greylist;
     server->index = setup->worker.index;
     server->id_last =
         (spool_message_id_min(setup->spool) / LIMIT_PORTS + 1) * LIMIT_PORTS + server->index;
@@ -320,6 +393,27 @@ static int init(struct server *server, struct worker *worker, const struct serve
     return 0;
 }
 
+/* start makes what lives in the worker's turn. */
+static int start(struct server *server, const struct server_setup *setup,
+                 const struct worker_options *options, const char **what)
+{
+    int result = worker_init(server->worker, options, what);
+    if (result < 0 || setup->sharing == NULL)
+        return result;
+    server->shared = shared_new(server->worker, setup->sharing, server->log);
+    if (server->shared != NULL)
+        return 0;
+    *what = "memory for Redis";
+    worker_cleanup(server->worker);
+    return -ENOMEM;
+}
+
+/* wake_to_look is called by the thread that watches. */
+static void wake_to_look(void *worker)
+{
+    worker_note(worker, SERVER_NOTE_TRACE);
+}
+
 int server_run(struct server *server, struct worker *worker, const struct server_setup *setup,
                _Atomic int *ready, const char **what)
 {
@@ -332,14 +426,18 @@ int server_run(struct server *server, struct worker *worker, const struct server
     *what = "memory";
     int result = init(server, worker, setup);
     if (result == 0)
-        result = worker_init(worker, &options, what);
+        result = start(server, setup, &options, what);
+    if (result == 0)
+        trace_join(server, setup->trace, wake_to_look, worker);
     atomic_store(ready, result == 0 ? 1 : result);
     if (result == 0) {
         result = worker_run(worker);
+        trace_leave(server);
         /* What clients were not told about is still published, so that it is not lost with this
          * thread. */
         staging_publish(server->staging, true);
         server_log_worker(server);
+        shared_free(server->shared);
         worker_cleanup(worker);
     }
     blocks_cleanup(&server->lines);

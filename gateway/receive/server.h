@@ -11,6 +11,7 @@
 #include "gateway/receive/counters.h"
 #include "gateway/receive/server_options.h"
 #include "gateway/receive/session.h"
+#include "gateway/receive/trace.h"
 #include "gateway/spool/spool.h"
 #include "tls/tls.h"
 
@@ -36,8 +37,11 @@ enum server_note {
     SERVER_NOTE_ABORT = 1 << 1, /* end everything now */
     SERVER_NOTE_CONFIGURE = 1 << 2,
     SERVER_NOTE_NOTICE = 1 << 3, /* who comes from now on is greeted with 421 */
-    SERVER_NOTE_RESUME = 1 << 4, /* NOTICE and DRAIN were a mistake: accept as ever */
-    SERVER_NOTE_HURRY = 1 << 5,  /* DRAIN has lasted long enough: 421 to all, then ABORT follows */
+    SERVER_NOTE_RESUME = 1 << 4, /* NOTICE and YIELD are over: accept as ever */
+    SERVER_NOTE_HURRY = 1 << 5,  /* that has lasted long enough: 421 to all, then ABORT follows */
+    SERVER_NOTE_TRACE = 1 << 6,  /* other sessions are watched (receive/trace.h) */
+    SERVER_NOTE_YIELD = 1 << 7,  /* as DRAIN, but the worker stays when the last session is gone:
+                                    RESUME or DRAIN follows */
 };
 
 struct server {
@@ -52,6 +56,7 @@ struct server {
     struct greylist *greylist; /* NULL: none */
     struct shared *shared;     /* NULL: with nobody */
     struct log_port *log;
+    struct trace_port trace;
     struct transaction_context context;
     const struct hop *hop; /* NULL: next hops are not asked */
     struct blocks chunks;  /* of COLLECTION_CHUNK octets: text that a next hop may take */
@@ -65,8 +70,11 @@ struct server {
     uint64_t settled_seen;
     uint64_t id_last;
     uint32_t index;
-    bool urgent; /* a COMMIT was staged in this turn */
-    bool draining;
+    bool urgent;       /* a COMMIT was staged in this turn */
+    bool draining;     /* sessions end when what is in flight is done */
+    bool unwelcome;    /* and who comes now is told at once to go elsewhere */
+    bool arriving_proxied, arriving_exempt; /* from gate_arrive to gate_enter */
+    uint32_t drain_ms; /* since when `draining`; monotonic, cut to 32 bits */
     uint16_t greeting_len;
     uint16_t ehlo_len[SERVER_EHLO_COUNT];
     char greeting[SERVER_GREETING_LEN_MAX]; /* these two are made once for each configuration */
@@ -84,6 +92,7 @@ struct server_setup {
     struct greylist *greylist;            /* NULL: none */
     const struct shared_options *sharing; /* NULL: with nobody */
     struct log *log;
+    struct trace *trace;     /* borrowed; NULL: nobody will watch */
     const struct hop *hop;   /* borrowed; NULL: the flags of domains are ignored */
     uint64_t through_memory; /* octets for text that a next hop may take */
 };
@@ -103,6 +112,11 @@ bool server_configured(const struct server *server, const struct server_options 
 /* server_id_next returns an id for a message or a session: unique over threads and restarts. */
 uint64_t server_id_next(struct server *server);
 
+/* server_unready tells why no new client can be served now, so that it tries the next host:
+ * REPLY_SHUTTING_DOWN (a drain, or its notice) or REPLY_NOT_READY (the spool takes no mail).
+ * REPLY_NONE: it can. */
+enum reply server_unready(const struct server *server);
+
 /* server_tls_of tells how the listener of this index deals with TLS. */
 enum server_tls server_tls_of(const struct server *server, uint32_t listener);
 
@@ -115,7 +129,9 @@ void server_secured(struct server *server, const struct session *session,
                     const struct tls_info *info);
 void server_insecure(struct server *server, const struct session *session, const struct tls *tls);
 
-/* server_count_message counts a message that was accepted. */
+/* server_count_closed counts the end of a session; `error` < 0: the connection broke.
+ * server_count_message counts a message that was accepted. */
+void server_count_closed(struct server *server, const struct session *session, int error);
 void server_count_message(struct server *server, const struct transaction *transaction);
 
 /* server_forget takes a transaction whose session has let go of it: freed now, or when the writer

@@ -16,23 +16,91 @@ static void log_id(struct log_line *line, const char *key, uint64_t id)
     log_bytes(line, key, text, ID_TEXT_LEN);
 }
 
+static void log_peer(struct log_line *line, const char *key, const union address_any *peer)
+{
+    char text[STAMP_PEER_LEN];
+    log_bytes(line, key, text, stamp_peer(peer, text));
+}
+
+static void log_port_of(struct log_line *line, const union address_any *peer)
+{
+    in_port_t port = peer->any.sa_family == AF_INET6 ? peer->v6.sin6_port : peer->v4.sin_port;
+    log_number(line, "port", ntohs(port));
+}
+
+/* level_of: balancers look at us all the time, and nobody wants to read of it. */
+static enum log_level level_of(const struct session *session)
+{
+    return session->known && !session->local ? LOG_INFO : LOG_DEBUG;
+}
+
 void server_log_connect(struct server *server, const struct session *session)
 {
-    char peer[STAMP_PEER_LEN];
-    struct log_line line = log_begin(server->log, LOG_INFO, "connect");
+    struct log_line line = log_begin(server->log, level_of(session), "connect");
     log_id(&line, "session", session->id);
-    log_bytes(&line, "client", peer, stamp_peer(&session->peer, peer));
-    uint16_t port = session->peer.any.sa_family == AF_INET6 ? session->peer.v6.sin6_port
-                                                            : session->peer.v4.sin_port;
-    log_number(&line, "port", ntohs(port));
+    log_peer(&line, "client", &session->peer);
+    log_port_of(&line, &session->peer);
+    log_end(&line);
+}
+
+/* log_given adds what was given at all. */
+static void log_given(struct log_line *line, const char *key, struct bytes value)
+{
+    if (value.len > 0)
+        log_bytes(line, key, value.data, value.len);
+}
+
+void server_log_proxy(struct server *server, const struct session *session,
+                      const union address_any *balancer, const struct proxy *header)
+{
+    struct log_line line = log_begin(server->log, LOG_INFO, "proxy");
+    log_id(&line, "session", session->id);
+    log_peer(&line, "client", &session->peer);
+    log_peer(&line, "balancer", balancer);
+    log_number(&line, "version", header->version);
+    log_given(&line, "authority", header->authority);
+    log_given(&line, "unique_id", header->unique_id);
+    if (header->tls) {
+        log_bytes(&line, "tls", header->tls_version.data, header->tls_version.len);
+        log_given(&line, "cipher", header->tls_cipher);
+        log_given(&line, "client_name", header->tls_name);
+        log_string(&line, "verified", header->tls_verified ? "true" : "false");
+    }
+    log_end(&line);
+}
+
+void server_log_proxy_bad(struct server *server, const struct session *session, const char *reason)
+{
+    struct log_line line = log_begin(server->log, LOG_WARN, "proxy_bad");
+    log_id(&line, "session", session->id);
+    log_peer(&line, "balancer", &session->peer);
+    log_string(&line, "reason", reason);
+    log_end(&line);
+}
+
+static void log_text(struct log_line *line, const char *key, const struct xclient_text *text)
+{
+    log_given(line, key, bytes_make(text->text, text->len));
+}
+
+void server_log_xclient(struct server *server, const struct session *session,
+                        const struct xclient *client)
+{
+    struct log_line line = log_begin(server->log, LOG_INFO, "xclient");
+    log_id(&line, "session", session->id);
+    log_peer(&line, "client", &session->peer);
+    log_port_of(&line, &session->peer);
+    log_text(&line, "name", &client->name);
+    log_text(&line, "helo", &client->helo);
+    log_text(&line, "login", &client->login);
     log_end(&line);
 }
 
 void server_log_early(struct server *server, const struct session *session)
 {
-    struct log_line line = log_begin(server->log, LOG_INFO, "early_talker");
+    struct log_line line = log_begin_often(server->log, LOG_INFO, "early_talker");
     log_id(&line, "session", session->id);
-    log_string(&line, "early", "true");
+    log_peer(&line, "client", &session->peer);
     log_end(&line);
 }
 
@@ -41,7 +109,7 @@ void server_log_message(struct server *server, const struct session *session,
 {
     struct log_line line = log_begin(server->log, LOG_INFO, "message");
     const struct envelope *envelope = &transaction->envelope;
-    log_id(&line, "session", session != NULL ? session->id : 0);
+    log_id(&line, "session", session != NULL ? session->id : transaction->session_id);
     log_id(&line, "id", envelope->message_id);
     log_bytes(&line, "from", envelope->reverse_path.data, envelope->reverse_path.len);
     if (transaction->rcpt_count > 0)
@@ -55,10 +123,39 @@ void server_log_message(struct server *server, const struct session *session,
     log_end(&line);
 }
 
+void server_log_refused(struct server *server, const struct session *session, enum reply reply)
+{
+    struct log_line line = log_begin_often(server->log, LOG_WARN, "refused");
+    log_id(&line, "session", session->id);
+    log_peer(&line, "client", &session->peer);
+    log_string(&line, "reason", reply_name(reply));
+    log_end(&line);
+}
+
+void server_log_turned_away(struct server *server, const union address_any *peer, enum reply reply)
+{
+    struct log_line line = log_begin(server->log, LOG_WARN, "refused");
+    log_peer(&line, "client", peer);
+    log_string(&line, "reason", reply_name(reply));
+    log_end(&line);
+}
+
+void server_log_greylisted(struct server *server, const struct session *session, struct bytes to)
+{
+    char peer[STAMP_PEER_LEN];
+    struct bytes from = session->transaction->envelope.reverse_path;
+    struct log_line line = log_begin_often(server->log, LOG_INFO, "greylisted");
+    log_id(&line, "session", session->id);
+    log_bytes(&line, "client", peer, stamp_peer(&session->peer, peer));
+    log_bytes(&line, "from", from.data, from.len);
+    log_bytes(&line, "to", to.data, to.len);
+    log_end(&line);
+}
+
 void server_log_bad_srs(struct server *server, const struct session *session, struct bytes to)
 {
     char peer[STAMP_PEER_LEN];
-    struct log_line line = log_begin(server->log, LOG_INFO, "srs_refused");
+    struct log_line line = log_begin_often(server->log, LOG_INFO, "srs_refused");
     log_id(&line, "session", session->id);
     log_bytes(&line, "client", peer, stamp_peer(&session->peer, peer));
     log_bytes(&line, "to", to.data, to.len);
@@ -67,13 +164,15 @@ void server_log_bad_srs(struct server *server, const struct session *session, st
 
 void server_log_disconnect(struct server *server, const struct session *session, int error)
 {
-    struct log_line line = log_begin(server->log, LOG_INFO, "disconnect");
+    struct log_line line = log_begin(server->log, level_of(session), "disconnect");
     log_id(&line, "session", session->id);
     log_number(&line, "messages", session->message_count);
     log_number(&line, "ms", (uint32_t)(server->worker->now_us / 1000) - session->opened_ms);
     if (error < 0)
         log_string(&line, "error", strerror(-error));
     log_end(&line);
+    if (session->traced != 0)
+        trace_closed(session, error);
 }
 
 void server_log_tls(struct server *server, const struct session *session,
@@ -90,16 +189,21 @@ void server_log_tls(struct server *server, const struct session *session,
     if (info->peer_name[0] != '\0')
         log_string(&line, "client_name", info->peer_name);
     log_end(&line);
+    if (session->traced != 0)
+        trace_tls(session, info);
 }
 
 void server_log_tls_failed(struct server *server, const struct session *session, const char *reason,
                            const char *text)
 {
-    struct log_line line = log_begin(server->log, LOG_INFO, "tls_failed");
+    struct log_line line = log_begin_often(server->log, LOG_INFO, "tls_failed");
     log_id(&line, "session", session->id);
+    log_peer(&line, "client", &session->peer);
     log_string(&line, "reason", reason);
     log_string(&line, "text", text);
     log_end(&line);
+    if (session->traced != 0)
+        trace_tls_failed(session, reason, text);
 }
 
 /* log_counter adds `prefix` and `name` in small letters as the key of a counter, unless it is 0. */

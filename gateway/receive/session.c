@@ -7,14 +7,21 @@
 #include "gateway/base/id.h"
 #include "gateway/base/limits.h"
 #include "gateway/receive/asking.h"
+#include "gateway/receive/gate.h"
+#include "gateway/receive/greylisting.h"
 #include "gateway/receive/server.h"
 #include "gateway/receive/server_log.h"
+#include "gateway/receive/tarpit.h"
 #include "gateway/receive/verbs.h"
+#include "parser/proxy.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum { REPLY_ROOM = 1024 /* reply octets that must fit before a command is read */ };
+enum {
+    REPLY_ROOM = 1024, /* reply octets that must fit before a command is read */
+    DRAIN_SILENT_S = 5 /* in a drain, without a transaction: who may still send a message */
+};
 
 static_assert(sizeof(struct stream) + sizeof(struct session) <= 320, "an idle connection is small");
 
@@ -30,6 +37,8 @@ static uint32_t now_ms(struct session *session)
 
 void session_say(struct session *session, struct bytes line)
 {
+    if (session->traced != 0)
+        trace_reply(session, line);
     /* Room was asked for before the command was read; a closing stream takes nothing, rightly. When
      * there is no memory for it, the client must not wait for a reply that never comes. */
     struct stream *stream = stream_of(session);
@@ -42,6 +51,7 @@ void session_reply(struct session *session, enum reply reply)
 {
     struct bytes line = reply_line(reply);
     unsigned code = reply_code(reply);
+    counter_add(&session->server->counters.replies[reply], 1);
     if (code != 221 && code != 421) {
         session_say(session, line);
         return;
@@ -61,15 +71,18 @@ void session_refuse(struct session *session, enum reply reply)
     session->bad_commands += !forgiven;
     if (session->bad_commands > session->server->options->bad_commands_max)
         session_leave(session, REPLY_TOO_MANY_ERRORS);
-    else
+    else if (forgiven)
         session_reply(session, reply);
+    else
+        tarpit_refuse(session, reply);
 }
 
-/* leave says the last word and ends the connection in order. During a handshake there is no way to
- * say anything: it would leave in clear. */
+/* leave says the last word and ends the connection in order. During a handshake, and before one
+ * that comes first, there is no way to say anything: it would leave in clear. */
 void session_leave(struct session *session, enum reply reply)
 {
-    if (session->mode == SESSION_HANDSHAKE) {
+    if (session->mode == SESSION_HANDSHAKE ||
+        (session->mode == SESSION_PROXY && session->tls == SERVER_TLS_IMPLICIT)) {
         stream_abort(worker_of(session), stream_of(session));
         return;
     }
@@ -82,6 +95,8 @@ void session_deadline(struct session *session, uint32_t seconds)
 {
     struct worker *worker = worker_of(session);
     struct stream *stream = stream_of(session);
+    if (session->server->draining && session->transaction == NULL && seconds > DRAIN_SILENT_S)
+        seconds = DRAIN_SILENT_S;
     if (stream->state == STREAM_OPEN) /* one that ends has a shorter one of its own */
         stream_set_deadline(worker, stream, worker->now_us + (uint64_t)seconds * 1000000);
 }
@@ -92,6 +107,7 @@ void session_drop_transaction(struct session *session)
 {
     if (session->transaction == NULL)
         return;
+    greylisting_cancel(session->server, session->transaction);
     session->transaction->session = NULL;
     server_forget(session->server, session->transaction);
     session->transaction = NULL;
@@ -155,8 +171,8 @@ static void put_aside(struct session *session, struct bytes part)
 static void run_line(struct session *session, struct bytes line, bool more_behind)
 {
     if (line.len == 0 || line.data[line.len - 1] != '\r') {
-        session_refuse(session, REPLY_BARE_NEWLINE_COMMAND);
         begin_skipping(session, false, true);
+        session_refuse(session, REPLY_BARE_NEWLINE_COMMAND);
     } else if (line.len + 1 > LIMIT_LINE) {
         session_refuse(session, REPLY_LINE_TOO_LONG);
     } else {
@@ -175,6 +191,10 @@ static size_t read_command(struct session *session, struct bytes in)
     }
     bool more_behind = newline + 1 < in.len;
     if (session->line_len == 0) {
+        if (newline == 1 && proxy_begins(in)) { /* version 2 begins with empty lines */
+            session_leave(session, REPLY_FOREIGN_PROXY);
+            return in.len;
+        }
         run_line(session, bytes_slice(in, 0, newline), more_behind);
         return newline + 1;
     }
@@ -237,13 +257,37 @@ static void say_queued(struct session *session, uint64_t id)
     memcpy(line, text, sizeof(text) - 1);
     id_format(id, line + sizeof(text) - 1);
     memcpy(line + sizeof(text) - 1 + ID_TEXT_LEN, "\r\n", 2);
+    counter_add(&session->server->counters.replies[REPLY_OK], 1);
     session_say(session, bytes_make(line, sizeof(text) - 1 + ID_TEXT_LEN + 2));
+}
+
+/* end_text: the last octet of the text has come. */
+static void end_text(struct session *session)
+{
+    struct server *server = session->server;
+    struct transaction *transaction = session->transaction;
+    transaction->ended_us = server->worker->now_us;
+    if (session->traced != 0)
+        trace_text(session);
+    histogram_add(&server->counters.phases[SERVER_PHASE_TEXT],
+                  transaction->ended_us - transaction->data_us);
+}
+
+/* count_message counts how long a message took that the disk, or a next hop, was asked about. */
+static void count_message(struct server *server, const struct transaction *transaction)
+{
+    uint64_t now_us = server->worker->now_us;
+    if (transaction->ended_us == 0 || transaction->refusal != REPLY_NONE)
+        return;
+    histogram_add(&server->counters.phases[SERVER_PHASE_COMMIT], now_us - transaction->ended_us);
+    histogram_add(&server->counters.phases[SERVER_PHASE_MESSAGE], now_us - transaction->begun_us);
 }
 
 /* end_message ends a transaction that was answered with this code. */
 static void end_message(struct session *session, unsigned code)
 {
     struct server *server = session->server;
+    count_message(server, session->transaction);
     server_log_message(server, session, session->transaction, code);
     session->message_count += code == 250;
     session_reset(session);
@@ -296,9 +340,10 @@ static size_t read_data(struct session *session, struct bytes in)
         return 0;
     }
     asking_text_came(session);
-    if (ended)
+    if (ended) {
+        end_text(session);
         commit(session);
-    else if (too_slow(session))
+    } else if (too_slow(session))
         session_leave(session, REPLY_TOO_SLOW);
     else
         session_deadline(session, session->server->options->data_timeout_s);
@@ -318,6 +363,7 @@ static void end_chunk(struct session *session)
     }
     struct transaction *transaction = session->transaction;
     if (session->chunk_last) {
+        end_text(session);
         commit(session);
     } else if (transaction->refusal != REPLY_NONE) {
         answer_message(session, transaction->refusal);
@@ -361,9 +407,9 @@ static size_t read_some(struct session *session, struct bytes in)
     case SESSION_WAIT:
     case SESSION_HANDSHAKE:
     case SESSION_ASK:
-    case SESSION_PROXY:
-    case SESSION_DELAY:
     case SESSION_TARPIT: break;
+    case SESSION_PROXY:
+    case SESSION_DELAY: return gate_received(session, in);
     }
     CHECK(false); /* a stream that is paused or in a handshake brings nothing */
 }
@@ -373,7 +419,7 @@ static bool waiting(const struct session *session)
 {
     return session->mode == SESSION_COMMIT || session->mode == SESSION_WAIT ||
            session->mode == SESSION_HANDSHAKE || session->mode == SESSION_ASK ||
-           list_linked(&session->stalled);
+           session->mode == SESSION_TARPIT || list_linked(&session->stalled);
 }
 
 /* empty_chunk: a BDAT chunk that is complete before its first octet still has to be answered. */
@@ -388,18 +434,17 @@ static bool empty_chunk(const struct session *session)
 static bool greeting_leaving(struct session *session)
 {
     bool greeted = session->tls == SERVER_TLS_IMPLICIT || !session_is_secure(session);
-    return greeted && session->state == SESSION_CONNECTED && stream_sending(stream_of(session));
+    return greeted && session->mode != SESSION_DELAY && session->state == SESSION_CONNECTED &&
+           stream_sending(stream_of(session));
 }
 
 size_t session_received(struct stream *stream, void *owner, const uint8_t *data, size_t len)
 {
     struct session *session = owner;
     struct bytes in = bytes_make(data, len);
-    if (!session->early && greeting_leaving(session)) {
-        session->early = true; /* RFC 5321 3.1: the client waits for the greeting */
-        server_log_early(session->server, session);
-    }
-    while (stream->state == STREAM_OPEN && !stream->paused &&
+    if (!session->early && greeting_leaving(session))
+        gate_talked_early(session);
+    while (stream->state == STREAM_OPEN && !stream->paused && session->mode != SESSION_HANDSHAKE &&
            (in.len > 0 || empty_chunk(session))) {
         if (stream_room(worker_of(session), stream) < REPLY_ROOM) {
             if (!stream_sending(stream)) { /* no memory for a reply, and nothing that would end */
@@ -463,18 +508,48 @@ void session_ask(struct session *session)
     stream_set_deadline(worker_of(session), stream_of(session), 0); /* the answer has one */
 }
 
-void session_asked(struct session *session, struct bytes line)
+/* count_passed counts a line that a next hop has said. */
+static void count_passed(struct session *session, struct bytes line)
 {
-    session->mode = SESSION_COMMAND;
-    session_say(session, line);
+    unsigned class = line.data[0] - '0';
+    CHECK(class >= 2 && class <= 5);
+    counter_add(&session->server->counters.passed[class], 1);
+}
+
+static void go_on_asked(struct session *session)
+{
+    if (session->mode == SESSION_TARPIT)
+        return; /* tarpit_over does the same */
     session_deadline(session, session->server->options->command_timeout_s);
     if (session->server->draining)
         session_drain(session);
     stream_resume(worker_of(session), stream_of(session));
 }
 
+void session_asked(struct session *session, struct bytes line)
+{
+    session->mode = SESSION_COMMAND;
+    count_passed(session, line);
+    if (line.data[0] == '5')
+        tarpit_refuse_line(session, line);
+    else
+        session_say(session, line);
+    go_on_asked(session);
+}
+
+void session_asked_reply(struct session *session, enum reply reply)
+{
+    session->mode = SESSION_COMMAND;
+    if (tarpit_concerns(reply))
+        tarpit_refuse(session, reply);
+    else
+        session_reply(session, reply);
+    go_on_asked(session);
+}
+
 void session_message_passed(struct session *session, struct bytes line, unsigned code)
 {
+    count_passed(session, line);
     session_say(session, line);
     end_message(session, code);
     stream_resume(worker_of(session), stream_of(session));

@@ -35,7 +35,7 @@ enum session_mode {
 
 enum {
     SESSION_HELO_MAX = 255,
-    SESSION_HELO_SHORT = 55, /* few names are longer, and each octet here is there 10,000 times */
+    SESSION_HELO_SHORT = 54, /* few names are longer, and each octet here is there 10,000 times */
 };
 
 struct session {
@@ -45,27 +45,42 @@ struct session {
     uint8_t *line;                   /* block with an unfinished command line, or NULL */
     uint8_t *helo_long; /* block with a name that helo_short has no room for, or NULL */
     uint64_t id;
-    uint64_t chunk_left; /* octets of the present chunk still to come */
+    union {
+        uint64_t chunk_left;   /* octets of the present chunk still to come */
+        uint64_t handshake_us; /* SESSION_HANDSHAKE: when it began */
+    };
     union address_any peer;
     uint32_t opened_ms;     /* monotonic, cut to 32 bits, as is stalled_ms */
     uint32_t stalled_ms;    /* since when it waits for room */
     uint32_t message_count; /* accepted */
     uint16_t line_len;
     uint16_t bad_commands;
+    uint16_t refused;  /* commands, with recipients that do not exist (receive/tarpit.h) */
     uint16_t forgiven; /* so many commands without MAIL are no mistakes: pipelined behind a refused
                           one */
     uint8_t state;     /* enum session_state */
     uint8_t mode;      /* enum session_mode */
-    uint8_t chunk_refusal; /* enum reply for the end of a chunk that is only skipped; REPLY_NONE: it
-                              counts */
-    uint8_t tls;           /* enum server_tls, of the listener when the client came */
-    uint8_t listener;      /* its index */
+    union {
+        uint8_t chunk_refusal; /* enum reply for the end of a chunk that is only skipped;
+                                  REPLY_NONE: it counts */
+        uint8_t held;          /* SESSION_TARPIT: enum reply; REPLY_NONE: what `line` holds */
+    };
+    uint8_t tls;      /* enum server_tls, of the listener when the client came */
+    uint8_t listener; /* its index */
     bool chunk_last : 1;
     bool extended : 1;      /* EHLO */
     bool skip_after_cr : 1; /* SESSION_SKIP_LINE: the last octet was a CR */
     bool skip_told : 1;     /* and the line was answered when it began to be skipped */
+    bool held_skips : 1;    /* SESSION_TARPIT: SESSION_SKIP_LINE follows */
     bool early : 1;         /* the client talked before our greeting had left */
+    bool known : 1;         /* who the client is (receive/gate.h); else its balancer's address */
+    bool local : 1;         /* it is a balancer for itself, with a health check */
+    bool exempt : 1;        /* bounds, rates, pauses and the greylist do not apply to it */
+    bool counted : 1;       /* in server->admission, by its address */
+    bool trusted : 1;       /* it may say XCLIENT */
     bool left : 1;          /* the last word was said */
+    bool discreet : 1;      /* traced: what is no command may be something else */
+    uint8_t traced;         /* a bit for each watcher of it (receive/trace.h) */
     uint8_t helo_len;
     uint8_t helo_short[SESSION_HELO_SHORT]; /* its name, unless it is longer */
 };
@@ -94,17 +109,24 @@ void session_deadline(struct session *session, uint32_t seconds);
 void session_set_helo(struct session *session, struct bytes name);
 
 /* session_is_secure is true once TLS is active. session_start_tls answers STARTTLS with 220 and
- * begins the handshake (RFC 3207 4). False: it can't now; nothing was said and nothing has changed.
- */
+ * begins the handshake (RFC 3207 4); REPLY_NONE. Or it gives the reply that says why it can't now;
+ * nothing was said and nothing has changed. */
 bool session_is_secure(struct session *session);
-bool session_start_tls(struct session *session) __attribute__((warn_unused_result));
+enum reply session_start_tls(struct session *session) __attribute__((warn_unused_result));
+
+/* For gate.c. session_start_implicit_tls begins the handshake that comes before everything else;
+ * false as above. session_greet says the greeting; no pause, nothing that stands against it. */
+bool session_start_implicit_tls(struct session *session) __attribute__((warn_unused_result));
+void session_greet(struct session *session);
 
 /* For asking.c. session_ask lets the session wait for a next hop; what the client sends meanwhile
- * waits, too. session_asked says the reply to RCPT (or what came of it) and goes on.
+ * waits, too. session_asked says the next hop's reply to RCPT and goes on, session_asked_reply one
+ * of ours.
  * session_message_passed says the next hop's reply to the text, with this code, and ends the
  * transaction; session_commit gives the text to the spool. */
 void session_ask(struct session *session);
 void session_asked(struct session *session, struct bytes line);
+void session_asked_reply(struct session *session, enum reply reply);
 void session_message_passed(struct session *session, struct bytes line, unsigned code);
 void session_commit(struct session *session);
 
@@ -115,8 +137,11 @@ void session_room_again(struct session *session);
  * with what the client has sent meanwhile. */
 void session_settled(struct session *session, enum staging_outcome outcome);
 
-/* session_drain ends a session that has nothing in flight with 421, and one in a TLS handshake
- * without a word; one that has something in flight is ended after its answer. */
+/* session_drain ends a session between two transactions with 421 (in a handshake, and before a
+ * PROXY header, without a word). One in a transaction goes on, and so does one that came less than
+ * two seconds before the drain and has not sent a message yet; they end after their message.
+ * session_hurry ends all, wherever they are, but those whose message waits for its answer. */
 void session_drain(struct session *session);
+void session_hurry(struct session *session);
 
 #endif

@@ -1,11 +1,16 @@
 /* How a session begins and ends, and where TLS comes in between: see session.h. */
 #include "gateway/base/check.h"
+#include "gateway/receive/gate.h"
 #include "gateway/receive/server.h"
 #include "gateway/receive/server_log.h"
+#include "gateway/receive/tarpit.h"
 
 #include <errno.h>
 
-enum { HANDSHAKE_S_MAX = 60 /* a client that takes longer for its handshake is no client */ };
+enum {
+    HANDSHAKE_S_MAX = 60, /* a client that takes longer for its handshake is no client */
+    YOUNG_MS = 2000,      /* who came so shortly before a drain may still send a message */
+};
 
 bool session_is_secure(struct session *session)
 {
@@ -14,43 +19,64 @@ bool session_is_secure(struct session *session)
 
 /* --- TLS --- */
 
-/* begin_tls says `last`, the last word in clear, and hands the stream over to the handshake. False:
- * it can't be done now; nothing was said and nothing has changed. */
-static bool begin_tls(struct session *session, struct bytes last)
+/* begin_tls says `last`, the last word in clear, and hands the stream over to the handshake; it is
+ * counted as under way exactly while the mode is SESSION_HANDSHAKE. Or it gives the reply that says
+ * why it can't be done now; then nothing was said and nothing has changed. */
+static enum reply begin_tls(struct session *session, struct bytes last)
 {
-    const struct server *server = session->server;
+    struct server *server = session->server;
     const struct server_options *options = server->options;
     /* A reload may have taken TLS from the listener since the client came. */
     struct tls_context **contexts = session->listener < options->listener_count
                                         ? options->listeners[session->listener].contexts
                                         : NULL;
-    if (contexts == NULL || !stream_secure(server->worker, stream_of(session),
-                                           contexts[server->index], last.data, last.len))
-        return false;
+    if (contexts == NULL)
+        return REPLY_TLS_UNAVAILABLE;
+    uint32_t max = session->exempt ? 0 : options->handshakes_max;
+    if (!admission_handshake_begin(server->admission, max)) {
+        server_log_refused(server, session, REPLY_TOO_MANY_HANDSHAKES);
+        return REPLY_TOO_MANY_HANDSHAKES;
+    }
+    if (!stream_secure(server->worker, stream_of(session), contexts[server->index], last.data,
+                       last.len)) {
+        admission_handshake_end(server->admission);
+        return REPLY_TLS_UNAVAILABLE;
+    }
     uint32_t seconds = options->command_timeout_s;
     session->mode = SESSION_HANDSHAKE;
+    session->handshake_us = server->worker->now_us;
     session_deadline(session, seconds < HANDSHAKE_S_MAX ? seconds : HANDSHAKE_S_MAX);
-    return true;
+    return REPLY_NONE;
 }
 
-bool session_start_tls(struct session *session)
+enum reply session_start_tls(struct session *session)
 {
-    return begin_tls(session, reply_line(REPLY_START_TLS));
+    enum reply refusal = begin_tls(session, reply_line(REPLY_START_TLS));
+    if (refusal == REPLY_NONE)
+        counter_add(&session->server->counters.replies[REPLY_START_TLS], 1);
+    if (refusal == REPLY_NONE && session->traced != 0)
+        trace_reply(session, reply_line(REPLY_START_TLS));
+    return refusal;
+}
+
+bool session_start_implicit_tls(struct session *session)
+{
+    return begin_tls(session, reply_line(REPLY_NONE)) == REPLY_NONE;
 }
 
 /* --- the stream's callbacks, in the order of life --- */
 
-static void greet(struct session *session)
+void session_greet(struct session *session)
 {
-    const struct server *server = session->server;
+    struct server *server = session->server;
+    counter_add(&server->counters.greetings, 1);
     session_say(session, bytes_make(server->greeting, server->greeting_len));
     session_deadline(session, server->options->command_timeout_s);
-    if (server->draining)
-        session_leave(session, REPLY_SHUTTING_DOWN);
 }
 
 void session_opened(struct worker *worker, struct stream *stream, void *owner)
 {
+    (void)stream;
     struct session *session = owner;
     struct server *server = worker->options.user;
     session->server = server;
@@ -59,19 +85,46 @@ void session_opened(struct worker *worker, struct stream *stream, void *owner)
     session->opened_ms = (uint32_t)(worker->now_us / 1000);
     session->listener = (uint8_t)worker->accepted_listener;
     session->tls = (uint8_t)server_tls_of(server, worker->accepted_listener);
-    server_log_connect(server, session);
-    if (session->tls != SERVER_TLS_IMPLICIT)
-        greet(session);
-    else if (server->draining || !begin_tls(session, reply_line(REPLY_NONE)))
-        stream_abort(worker, stream); /* nothing can be said in clear */
+    gate_enter(session);
+}
+
+/* is_young: its client could not know, and would find no better moment. */
+static bool is_young(const struct session *session)
+{
+    int32_t before_ms = (int32_t)(session->server->drain_ms - session->opened_ms);
+    return before_ms < YOUNG_MS && session->message_count == 0;
+}
+
+/* say_bye: nothing can be said before a PROXY header, as in a handshake. */
+static void say_bye(struct session *session)
+{
+    if (session->mode == SESSION_PROXY)
+        stream_abort(session->server->worker, stream_of(session));
+    else
+        session_leave(session, REPLY_SHUTTING_DOWN);
 }
 
 void session_drain(struct session *session)
 {
-    bool between = session->mode == SESSION_COMMAND || session->mode == SESSION_SKIP_LINE ||
-                   session->mode == SESSION_HANDSHAKE;
-    if (between && session->state != SESSION_CHUNKS)
-        session_leave(session, REPLY_SHUTTING_DOWN);
+    bool command = session->mode == SESSION_COMMAND || session->mode == SESSION_SKIP_LINE;
+    if (session->mode == SESSION_TARPIT)
+        session_deadline(session, 0); /* its reply now, and then here again */
+    if (session->state > SESSION_READY || session->mode == SESSION_ASK ||
+        session->mode == SESSION_TARPIT)
+        return;
+    if (!is_young(session))
+        say_bye(session);
+    else if (command)
+        session_deadline(session, session->server->options->command_timeout_s);
+}
+
+void session_hurry(struct session *session)
+{
+    bool answered_soon = session->mode == SESSION_WAIT || session->mode == SESSION_COMMIT ||
+                         (session->mode == SESSION_ASK && session->transaction != NULL &&
+                          session->transaction->ended_us > 0);
+    if (!answered_soon)
+        say_bye(session);
 }
 
 /* session_secured: all that was said in clear is forgotten (RFC 3207 4.2), but for mistakes. */
@@ -79,6 +132,7 @@ void session_secured(struct stream *stream, void *owner)
 {
     struct session *session = owner;
     CHECK(session->mode == SESSION_HANDSHAKE && session->transaction == NULL);
+    admission_handshake_end(session->server->admission);
     server_secured(session->server, session, tls_info(stream_tls(stream)));
     session->mode = SESSION_COMMAND;
     session->state = SESSION_CONNECTED;
@@ -87,7 +141,7 @@ void session_secured(struct stream *stream, void *owner)
     session->line_len = 0;
     session->forgiven = 0;
     if (session->tls == SERVER_TLS_IMPLICIT)
-        greet(session);
+        gate_welcome(session);
     else
         session_deadline(session, session->server->options->command_timeout_s);
 }
@@ -95,13 +149,22 @@ void session_secured(struct stream *stream, void *owner)
 void session_timed_out(struct stream *stream, void *owner)
 {
     (void)stream;
-    session_leave(owner, REPLY_TIMED_OUT);
+    struct session *session = owner;
+    bool draining = session->server->draining && session->transaction == NULL;
+    if (session->mode == SESSION_TARPIT)
+        tarpit_over(session);
+    else if (session->mode == SESSION_PROXY || session->mode == SESSION_DELAY)
+        gate_timed_out(session);
+    else
+        session_leave(session, draining ? REPLY_SHUTTING_DOWN : REPLY_TIMED_OUT);
 }
 
 void session_closed(struct stream *stream, void *owner, int error)
 {
     struct session *session = owner;
     struct server *server = session->server;
+    if (session->mode == SESSION_HANDSHAKE)
+        admission_handshake_end(server->admission);
     if (error == -EPROTO || session->mode == SESSION_HANDSHAKE)
         server_insecure(server, session, error == -EPROTO ? stream_tls(stream) : NULL);
     list_remove(&session->stalled);
@@ -109,9 +172,10 @@ void session_closed(struct stream *stream, void *owner, int error)
     session->line = NULL;
     session_set_helo(session, bytes_make(NULL, 0));
     session_drop_transaction(session);
-    admission_leave_peer(server->admission, &session->peer);
-    admission_leave(server->admission);
+    gate_leave(session);
     /* After QUIT many close without reading the farewell of TLS, which makes it a reset. */
     bool in_order = error == -ECONNRESET && session->left;
-    server_log_disconnect(server, session, in_order ? 0 : error);
+    error = in_order ? 0 : error;
+    server_count_closed(server, session, error);
+    server_log_disconnect(server, session, error);
 }

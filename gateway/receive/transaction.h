@@ -16,6 +16,7 @@
 
 struct asking;
 struct collection;
+struct greylisting;
 struct session;
 
 /* What a transaction needs from its server. Borrowed, outlives it. */
@@ -43,6 +44,7 @@ enum { TRANSACTION_BUCKETS = 256 /* a power of two */ };
 struct transaction {
     struct arena arena;      /* holds the transaction itself */
     struct session *session; /* NULL: the connection is gone */
+    uint64_t session_id;     /* its id, for the log */
     struct list_node
         node; /* in the server's list of those that wait for the writer, or for room to abort */
     struct envelope envelope;
@@ -53,9 +55,10 @@ struct transaction {
     uint32_t rcpt_count;                    /* RCPT commands that were accepted */
     struct scan scan;
     struct header_watch header;
-    struct asking *asking;         /* NULL: no next hop was asked */
-    struct collection *collection; /* text that was collected and is not staged; NULL: none */
-    uint8_t *pending;              /* text too short for a record of its own; a block, or NULL */
+    struct asking *asking;           /* NULL: no next hop was asked */
+    struct greylisting *greylisting; /* a RCPT that other gateways are asked about; or NULL */
+    struct collection *collection;   /* text that was collected and is not staged; NULL: none */
+    uint8_t *pending;                /* text too short for a record of its own; a block, or NULL */
     uint32_t pending_len;
     uint32_t parts;         /* BODY records staged */
     uint32_t refused_count; /* RCPT commands that were answered 4xx or 5xx */
@@ -68,6 +71,7 @@ struct transaction {
     uint64_t octets;        /* of text as received, stored or not */
     uint64_t begun_us;      /* monotonic: MAIL */
     uint64_t data_us;       /* monotonic: DATA, or the first BDAT */
+    uint64_t ended_us;      /* monotonic: the last octet of the text; 0: not yet */
     uint64_t commit_position;
 };
 

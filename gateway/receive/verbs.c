@@ -5,8 +5,11 @@
 #include "gateway/base/check.h"
 #include "gateway/base/limits.h"
 #include "gateway/receive/asking.h"
+#include "gateway/receive/gate.h"
+#include "gateway/receive/greylisting.h"
 #include "gateway/receive/server.h"
 #include "gateway/receive/server_log.h"
+#include "gateway/receive/tarpit.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -29,6 +32,20 @@ static enum server_ehlo offered(struct session *session)
     return session->tls == SERVER_TLS_NONE ? SERVER_EHLO_CLEAR : SERVER_EHLO_STARTTLS;
 }
 
+/* say_ehlo says what is offered; to those whom XCLIENT is for, that, too, in the second line. */
+static void say_ehlo(struct session *session)
+{
+    struct bytes text = server_ehlo(session->server, offered(session));
+    if (session->trusted) {
+        size_t first = bytes_find(text, '\n') + 1;
+        session_say(session, bytes_slice(text, 0, first));
+        session_say(session, BYTES("250-XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR "
+                                   "DESTPORT\r\n"));
+        text = bytes_skip(text, first);
+    }
+    session_say(session, text);
+}
+
 static enum reply do_helo(struct session *session, const struct command *command)
 {
     if (command->argument.len > SESSION_HELO_MAX)
@@ -37,9 +54,10 @@ static enum reply do_helo(struct session *session, const struct command *command
     session->state = SESSION_READY;
     session->extended = command->verb == VERB_EHLO;
     session_set_helo(session, command->argument);
-    const struct server *server = session->server;
+    struct server *server = session->server;
+    counter_add(&server->counters.hellos, 1);
     if (session->extended) {
-        session_say(session, server_ehlo(server, offered(session)));
+        say_ehlo(session);
     } else {
         char line[SERVER_GREETING_LEN_MAX];
         int len = snprintf(line, sizeof(line), "250 %s\r\n", server->options->hostname);
@@ -48,35 +66,75 @@ static enum reply do_helo(struct session *session, const struct command *command
     return REPLY_NONE;
 }
 
+static enum reply spool_refusal(enum spool_state state)
+{
+    switch (state) {
+    case SPOOL_OPEN: return REPLY_NONE;
+    case SPOOL_FULL: return REPLY_SPOOL_FULL;
+    case SPOOL_QUEUE_FULL: return REPLY_QUEUE_FULL;
+    case SPOOL_BROKEN: return REPLY_SPOOL_BROKEN;
+    }
+    CHECK(false);
+}
+
+/* over_rate counts a message, unless it is one too many of its client's. */
+static enum reply over_rate(struct session *session)
+{
+    struct server *server = session->server;
+    const struct server_options *options = server->options;
+    const uint32_t *limits = options->rates.per_minute[RATE_MESSAGES];
+    if ((limits[RATE_ADDRESS] == 0 && limits[RATE_NETWORK] == 0) || session->exempt)
+        return REPLY_NONE;
+    switch (rates_take(server->rates, &options->rates, RATE_MESSAGES, &session->peer,
+                       server->worker->now_us)) {
+    case RATE_OK: break;
+    case RATE_ADDRESS_OVER: return REPLY_TOO_MANY_MESSAGES;
+    case RATE_NETWORK_OVER: return REPLY_TOO_MANY_MESSAGES_FROM_NETWORK;
+    }
+    if (server->shared != NULL)
+        shared_count(server->shared, &options->rates, RATE_MESSAGES, &session->peer);
+    return REPLY_NONE;
+}
+
 static enum reply do_mail(struct session *session, const struct command *command)
 {
     struct server *server = session->server;
-    enum spool_state spool = spool_state(server->spool);
-    if (spool == SPOOL_FULL)
-        return REPLY_SPOOL_FULL;
-    if (spool == SPOOL_BROKEN)
-        return REPLY_SPOOL_BROKEN;
+    enum reply unable = spool_refusal(spool_state(server->spool));
+    if (unable != REPLY_NONE)
+        return unable;
     if (command->requiretls && !session_is_secure(session))
         return REPLY_REQUIRETLS_IN_CLEAR;
     if (command->has_size && command->size > server->options->message_size_max)
         return REPLY_MESSAGE_TOO_BIG;
+    unable = over_rate(session);
+    if (unable != REPLY_NONE) {
+        server_log_refused(server, session, unable);
+        return unable;
+    }
     session->transaction = transaction_new(&server->context, command, server_id_next(server));
     if (session->transaction == NULL)
         return REPLY_NO_MEMORY;
     session->transaction->session = session;
+    session->transaction->session_id = session->id;
     session->transaction->begun_us = server->worker->now_us;
     session->state = SESSION_MAIL;
     return REPLY_SENDER_OK;
 }
 
-static enum reply check_recipient(struct session *session, const struct command *command)
+/* check_recipient: `known`: the greylist lets this one pass. */
+static enum reply check_recipient(struct session *session, const struct command *command,
+                                  bool known)
 {
     struct server *server = session->server;
     struct directory_expansion *expansion = &server->expansion;
-    enum reply reply;
+    enum reply reply = REPLY_RECIPIENT_OK;
     switch (directory_expand(server->options->directory, &command->address,
                              server->worker->now_wall_us / 1000000, expansion)) {
     case DIRECTORY_ACCEPT:
+        if (!known)
+            reply = greylisting_recipient(session, command);
+        if (reply != REPLY_RECIPIENT_OK)
+            return reply;
         if (asking_recipient(session, command, expansion->flags, &reply))
             return reply;
         return transaction_recipients_add(&server->context, session->transaction, command,
@@ -96,9 +154,9 @@ static enum reply check_recipient(struct session *session, const struct command 
     CHECK(false);
 }
 
-static enum reply do_rcpt(struct session *session, const struct command *command)
+static enum reply take_recipient(struct session *session, const struct command *command, bool known)
 {
-    enum reply reply = check_recipient(session, command);
+    enum reply reply = check_recipient(session, command, known);
     if (reply == REPLY_RECIPIENT_OK)
         session->state = SESSION_RCPT;
     else if (session->mode != SESSION_ASK)
@@ -106,14 +164,37 @@ static enum reply do_rcpt(struct session *session, const struct command *command
     return reply;
 }
 
+static enum reply do_rcpt(struct session *session, const struct command *command)
+{
+    return take_recipient(session, command, false);
+}
+
+void verbs_recipient(struct session *session, const struct command *rcpt)
+{
+    session->mode = SESSION_COMMAND;
+    enum reply reply = take_recipient(session, rcpt, true);
+    if (reply != REPLY_NONE) /* else the next hop is asked */
+        session_asked_reply(session, reply);
+}
+
+/* begin_text: the envelope is complete. */
+static void begin_text(struct session *session)
+{
+    struct server *server = session->server;
+    struct transaction *transaction = session->transaction;
+    transaction->data_us = server->worker->now_us;
+    histogram_add(&server->counters.phases[SERVER_PHASE_ENVELOPE],
+                  transaction->data_us - transaction->begun_us);
+    asking_text_begins(session);
+}
+
 static enum reply do_data(struct session *session, const struct command *command)
 {
     (void)command;
     if (session->transaction->binary)
         return REPLY_NEED_BDAT; /* RFC 3030 3 */
-    session->transaction->data_us = session->server->worker->now_us;
+    begin_text(session);
     session->mode = SESSION_DATA;
-    asking_text_begins(session);
     return REPLY_START_DATA;
 }
 
@@ -146,10 +227,8 @@ static enum reply do_bdat(struct session *session, const struct command *command
         return REPLY_NONE;
     struct transaction *transaction = session->transaction;
     transaction->chunked = true;
-    if (session->state == SESSION_RCPT) {
-        transaction->data_us = session->server->worker->now_us;
-        asking_text_begins(session);
-    }
+    if (session->state == SESSION_RCPT)
+        begin_text(session);
     session->state = SESSION_CHUNKS;
     if (command->size > session->server->options->message_size_max - transaction->octets &&
         transaction->refusal == REPLY_NONE)
@@ -195,9 +274,7 @@ static enum reply do_quit(struct session *session, const struct command *command
 static enum reply do_starttls(struct session *session, const struct command *command)
 {
     (void)command;
-    if (session->server->draining || !session_start_tls(session))
-        return REPLY_TLS_UNAVAILABLE;
-    return REPLY_NONE;
+    return session_start_tls(session);
 }
 
 static enum reply do_missing(struct session *session, const struct command *command)
@@ -209,8 +286,17 @@ static enum reply do_missing(struct session *session, const struct command *comm
 
 static enum reply do_foreign(struct session *session, const struct command *command)
 {
-    (void)command;
-    session_leave(session, REPLY_FOREIGN_PROTOCOL);
+    session_leave(session,
+                  command->verb == VERB_PROXY ? REPLY_FOREIGN_PROXY : REPLY_FOREIGN_PROTOCOL);
+    return REPLY_NONE;
+}
+
+static enum reply do_xclient(struct session *session, const struct command *command)
+{
+    struct xclient client;
+    if (!xclient_parse(command->argument, &client))
+        return REPLY_BAD_ARGUMENT;
+    gate_xclient(session, &client);
     return REPLY_NONE;
 }
 
@@ -248,6 +334,9 @@ static const struct rule rules[VERB_COUNT] = {
     [VERB_QUIT]     = {IN_ANY,              MORE, CLEAR,  COMMAND_MAX, do_quit},     /* 4.1.1.10 */
     [VERB_STARTTLS] = {IN(READY),           LAST, CLEAR,  COMMAND_MAX, do_starttls}, /* 3207 */
     [VERB_AUTH]     = {IN_ANY,              LAST, SECURE, LIMIT_LINE,  do_missing},  /* 4954 */
+    [VERB_XCLIENT]  = {IN(CONNECTED) | IN(READY),
+                                            LAST, CLEAR,  LIMIT_LINE,  do_xclient},  /* edge.md */
+    [VERB_PROXY]    = {IN_ANY,              MORE, CLEAR,  LIMIT_LINE,  do_foreign},  /* edge.md */
     [VERB_FOREIGN]  = {IN_ANY,              MORE, CLEAR,  LIMIT_LINE,  do_foreign},
 };
 /* clang-format on */
@@ -261,7 +350,7 @@ static enum reply wrong_order(const struct session *session, enum verb verb)
         return REPLY_DATA_AFTER_BDAT;
     if (verb == VERB_MAIL)
         return REPLY_NESTED_MAIL;
-    if (verb == VERB_STARTTLS)
+    if (verb == VERB_STARTTLS || verb == VERB_XCLIENT)
         return REPLY_BAD_SEQUENCE;
     if (session->state == SESSION_READY)
         return REPLY_NEED_MAIL;
@@ -317,8 +406,10 @@ static enum reply judge_command(struct session *session, struct bytes line, bool
     const struct transaction *transaction = session->transaction;
     bool utf8 = transaction != NULL && (transaction->envelope.flags & ENVELOPE_SMTPUTF8);
     enum command_result result = command_parse(line, utf8, true, command);
+    if (session->server->trace.filters != NULL)
+        trace_command(session, line, command, result);
     const struct rule *rule = &rules[command->verb];
-    if (rule->proceed == NULL)
+    if (rule->proceed == NULL || (command->verb == VERB_XCLIENT && !session->trusted))
         return REPLY_UNKNOWN_COMMAND;
     if (line.len + 2 > rule->len_max)
         return REPLY_LINE_TOO_LONG;
@@ -354,10 +445,14 @@ void verbs_run(struct session *session, struct bytes line, bool more_behind)
         session->forgiven = 0; /* nothing was pipelined behind the one before any more */
     if (bad)
         session_refuse(session, reply);
+    else if (tarpit_concerns(reply))
+        tarpit_refuse(session, reply);
     else if (reply != REPLY_NONE)
         session_reply(session, reply);
     if (command.verb == VERB_MAIL && reply != REPLY_SENDER_OK)
         forgive_followers(session);
+    if (session->mode == SESSION_TARPIT)
+        return;
     session_deadline(session, session->server->options->command_timeout_s);
     if (session->server->draining)
         session_drain(session);

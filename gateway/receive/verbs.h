@@ -9,4 +9,8 @@
  * commands ends the session with 421. */
 void verbs_run(struct session *session, struct bytes line, bool more_behind);
 
+/* verbs_recipient goes on with a RCPT that the greylist has let pass while the session waited, and
+ * says the reply. */
+void verbs_recipient(struct session *session, const struct command *rcpt);
+
 #endif

@@ -43,6 +43,13 @@ void pool_free(struct pool *pool)
     pthread_mutex_destroy(&pool->mutex);
 }
 
+/* queue_full: what is under way when it begins is still taken, so there may be a few more. */
+static bool queue_full(const struct pool *pool)
+{
+    uint64_t max = atomic_load(&pool->messages_max);
+    return max != 0 && atomic_load(&pool->messages) >= max;
+}
+
 /* Held lock. */
 static void update_state(struct pool *pool)
 {
@@ -52,6 +59,8 @@ static void update_state(struct pool *pool)
         state = SPOOL_BROKEN;
     else if (pool->prepare_error != 0 && room < pool->segment_size)
         state = SPOOL_FULL;
+    else if (queue_full(pool))
+        state = SPOOL_QUEUE_FULL;
     atomic_store_explicit(&pool->state, state, memory_order_relaxed);
 }
 
@@ -234,6 +243,37 @@ void pool_release(struct pool *pool, uint64_t generation, uint64_t octets)
     CHECK(before != 0);
     if (before == 1 && closed)
         bell_ring(pool->preparer);
+}
+
+static void queue_changed(struct pool *pool)
+{
+    pthread_mutex_lock(&pool->mutex);
+    update_state(pool);
+    pthread_mutex_unlock(&pool->mutex);
+}
+
+/* Whoever takes the count over the bound, or back, says so; under the lock both look at it again,
+ * so the last one is right. */
+void pool_messages_add(struct pool *pool, uint64_t count)
+{
+    uint64_t before = atomic_fetch_add(&pool->messages, count);
+    uint64_t max = atomic_load(&pool->messages_max);
+    if (before < max && before + count >= max)
+        queue_changed(pool);
+}
+
+void pool_messages_remove(struct pool *pool)
+{
+    uint64_t before = atomic_fetch_sub(&pool->messages, 1);
+    CHECK(before != 0);
+    if (before == atomic_load(&pool->messages_max))
+        queue_changed(pool);
+}
+
+void pool_messages_bound(struct pool *pool, uint64_t messages_max)
+{
+    atomic_store(&pool->messages_max, messages_max);
+    queue_changed(pool);
 }
 
 void pool_close(struct pool *pool, struct segment *segment)

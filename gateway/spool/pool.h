@@ -18,7 +18,7 @@ enum {
 enum spool_state {
     SPOOL_OPEN = 0,       /* takes mail */
     SPOOL_FULL = 1,       /* no room: MAIL is answered 452 4.3.1 */
-    SPOOL_QUEUE_FULL = 3, /* messages_max live: MAIL is answered 452 4.3.1 */
+    SPOOL_QUEUE_FULL = 3, /* so many messages live as may: MAIL is answered 452 4.3.1 */
     SPOOL_BROKEN = 2, /* two sync errors in a row: MAIL is answered 451 4.3.0; tried every second */
 };
 
@@ -28,6 +28,8 @@ struct pool {
     struct bell *preparer;               /* rung when there is something to prepare or recycle */
     _Atomic(struct segment *) *segments; /* in use, by generation modulo POOL_SEGMENTS */
     _Atomic enum spool_state state;
+    _Atomic uint64_t messages;     /* that live */
+    _Atomic uint64_t messages_max; /* at so many SPOOL_QUEUE_FULL begins; 0: never */
 
     pthread_mutex_t mutex; /* guards what follows */
     pthread_cond_t changed;
@@ -97,6 +99,12 @@ struct segment *pool_borrow(struct pool *pool, uint64_t generation);
  * pool_release one less. */
 void pool_hold(struct pool *pool, uint64_t generation, uint64_t count, uint64_t octets);
 void pool_release(struct pool *pool, uint64_t generation, uint64_t octets);
+
+/* pool_messages_add counts messages that have begun to live, pool_messages_remove one that has
+ * ended. pool_messages_bound sets how many may live; those beyond it stay. */
+void pool_messages_add(struct pool *pool, uint64_t count);
+void pool_messages_remove(struct pool *pool);
+void pool_messages_bound(struct pool *pool, uint64_t messages_max);
 
 /* pool_close says that a segment is full: it may die from now on. */
 void pool_close(struct pool *pool, struct segment *segment);

@@ -14,7 +14,9 @@
 enum {
     READER_GUESS = LIMIT_BLOCK, /* what a COMMIT record is read with at first */
     READER_GAP = 64 * 1024,     /* other messages' octets that one read may take along */
-    READER_STEP = 1024 * 1024,  /* what a message of many parts is read in */
+    /* What a message of many parts is read in: with the blocks that it begins and ends in, half a
+     * MiB, which each connection that delivers from disk may have. */
+    READER_STEP = 512 * 1024 - 2 * LIMIT_BLOCK,
     READER_AHEAD = 256 * 1024,
 };
 

@@ -364,6 +364,7 @@ static void hand_over(struct recovery *recovery, const struct living *living,
     }
     pool_hold(&recovery->spool->pool, living->message.first_generation, 1,
               spool_message_octets(&living->message));
+    pool_messages_add(&recovery->spool->pool, 1);
     struct spool_recovered one = {.message = &living->message,
                                   .done = living->done,
                                   .next_attempt_s = living->next_attempt_s};

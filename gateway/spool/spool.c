@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 enum {
@@ -103,6 +104,7 @@ static struct spool *spool_new(const struct spool_options *options)
     bool made = writer_init(&spool->writer);
     made &= arrivals_init(&spool->arrivals);
     made &= pool_init(&spool->pool, options->segment_size, ready_count, &spool->preparer.bell);
+    pool_messages_bound(&spool->pool, options->messages_max);
     if (!made) {
         spool_close(spool);
         return NULL;
@@ -233,6 +235,11 @@ uint64_t spool_message_id_min(const struct spool *spool)
     return spool->message_id_min;
 }
 
+void spool_bound(struct spool *spool, uint64_t messages_max)
+{
+    pool_messages_bound(&spool->pool, messages_max);
+}
+
 enum spool_state spool_state(const struct spool *spool)
 {
     return atomic_load_explicit(&spool->pool.state, memory_order_relaxed);
@@ -262,6 +269,7 @@ void spool_on_arrival(struct spool *spool, void (*wake)(void *user), void *user)
 void spool_release(struct spool *spool, const struct spool_message *message)
 {
     pool_release(&spool->pool, message->first_generation, spool_message_octets(message));
+    pool_messages_remove(&spool->pool);
 }
 
 uint64_t spool_pinned(struct spool *spool)
@@ -288,6 +296,8 @@ void spool_snapshot(struct spool *spool, struct spool_snapshot *out)
         .records_damaged = atomic_load_explicit(&spool->records_damaged, memory_order_relaxed),
         .octets_damaged = atomic_load_explicit(&spool->octets_damaged, memory_order_relaxed),
         .octets_relocated = atomic_load_explicit(&spool->octets_relocated, memory_order_relaxed),
+        .messages = atomic_load_explicit(&spool->pool.messages, memory_order_relaxed),
+        .messages_max = atomic_load_explicit(&spool->pool.messages_max, memory_order_relaxed),
     };
     pthread_mutex_lock(&spool->pool.mutex);
     out->segments_ready = spool->pool.ready_count;
@@ -295,4 +305,19 @@ void spool_snapshot(struct spool *spool, struct spool_snapshot *out)
     out->segments_total = out->segments_ready + out->segments_live;
     out->segments_poisoned = spool->pool.poisoned_count;
     pthread_mutex_unlock(&spool->pool.mutex);
+}
+
+void spool_sync_times(const struct spool *spool, struct histogram_snapshot *out)
+{
+    histogram_collect(&spool->writer.counters.sync, out);
+}
+
+bool spool_space(const struct spool *spool, uint64_t *size, uint64_t *available)
+{
+    struct statvfs found;
+    if (fstatvfs(spool->volume.directory, &found) != 0)
+        return false;
+    *size = (uint64_t)found.f_frsize * found.f_blocks;
+    *available = (uint64_t)found.f_frsize * found.f_bavail;
+    return true;
 }

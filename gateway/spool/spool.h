@@ -4,6 +4,7 @@
 #ifndef GATEWAY_SPOOL_SPOOL_H
 #define GATEWAY_SPOOL_SPOOL_H
 
+#include "gateway/base/histogram.h"
 #include "gateway/base/log.h"
 #include "gateway/spool/envelope.h"
 #include "gateway/spool/message.h"
@@ -60,6 +61,10 @@ void spool_close(struct spool *spool);
 /* spool_message_id_min returns an id above every one that recovery saw. */
 uint64_t spool_message_id_min(const struct spool *spool);
 
+/* spool_bound sets how many messages may live (0: any number), as messages_max does at the start.
+ * Any thread. */
+void spool_bound(struct spool *spool, uint64_t messages_max);
+
 /* spool_state is cheap: one relaxed load. */
 enum spool_state spool_state(const struct spool *spool);
 
@@ -85,9 +90,19 @@ struct spool_snapshot {
     uint64_t batches, octets, commits, sync_us_total, sync_us_max, write_errors;
     uint32_t segments_total, segments_ready, segments_live, segments_poisoned;
     uint64_t records_damaged, octets_damaged, octets_relocated;
+    uint64_t messages, messages_max; /* that live, and that may (0: any number) */
 };
 
 /* spool_snapshot reads the counters; any thread, any time. */
 void spool_snapshot(struct spool *spool, struct spool_snapshot *out);
+
+/* spool_sync_times adds to `out` how long each batch took to be written and synced; any thread, any
+ * time. */
+void spool_sync_times(const struct spool *spool, struct histogram_snapshot *out);
+
+/* spool_space tells what the file system of the spool has, and has free for us, in octets. Any
+ * thread. False: it does not say. */
+bool spool_space(const struct spool *spool, uint64_t *size, uint64_t *available)
+    __attribute__((warn_unused_result));
 
 #endif

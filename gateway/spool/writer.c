@@ -125,6 +125,7 @@ static int write_batch(struct writer *writer, const struct segment *segment)
     uint64_t took_us = clock_monotonic_us() - start_us;
     struct writer_counters *counters = &writer->counters;
     count(&counters->sync_us_total, took_us);
+    histogram_add(&counters->sync, took_us);
     if (took_us > atomic_load_explicit(&counters->sync_us_max, memory_order_relaxed))
         atomic_store_explicit(&counters->sync_us_max, took_us, memory_order_relaxed);
     if (error != 0) {
@@ -183,8 +184,10 @@ static void batch_done(struct writer *writer)
     count(&writer->counters.octets, batch->octets);
     count(&writer->counters.commits, batch->arrival_count);
     batch_settle(batch);
-    if (batch->arrival_count != 0)
-        arrivals_put(writer->arrivals, batch->arrivals, batch->arrival_count);
+    if (batch->arrival_count == 0)
+        return;
+    pool_messages_add(writer->pool, batch->arrival_count); /* before anybody can release them */
+    arrivals_put(writer->arrivals, batch->arrivals, batch->arrival_count);
 }
 
 /* Gives a gathered batch a place that does not exist, so that its messages are known, and fails it.

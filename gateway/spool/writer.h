@@ -4,6 +4,7 @@
 #define GATEWAY_SPOOL_WRITER_H
 
 #include "gateway/base/bell.h"
+#include "gateway/base/histogram.h"
 #include "gateway/base/log.h"
 #include "gateway/spool/arrivals.h"
 #include "gateway/spool/batch.h"
@@ -12,6 +13,7 @@
 /* Counters that any thread may read; the writer alone writes them. */
 struct writer_counters {
     _Atomic uint64_t batches, octets, commits, sync_us_total, sync_us_max, write_errors;
+    struct histogram sync; /* of the same times as sync_us_total */
 };
 
 struct writer {

@@ -128,6 +128,7 @@ class Gateway:
         self.certificates = dict(certificates or {})
         self.more = more
         self.prefix = list(prefix)
+        self.arguments = []
         self.environment = dict(environment or {})
         self.files_max = files_max
         self.process = None
@@ -187,7 +188,7 @@ class Gateway:
 
         with open(self.logs[-1], "wb") as log:
             self.process = subprocess.Popen(
-                self.prefix + [BINARY, "-c", self.path], stdin=subprocess.DEVNULL, stdout=log,
+                self.prefix + [BINARY, "-c", self.path, *self.arguments], stdin=subprocess.DEVNULL, stdout=log,
                 stderr=log, env=environment, cwd=self.directory, preexec_fn=limit)
         return self
 

@@ -1,7 +1,8 @@
 """Programs of others that the tests start as peers, each with a configuration and a folder of its own: HAProxy, which
-judges PROXY headers, and Dovecot, which takes mail by LMTP."""
+judges PROXY headers, Dovecot, which takes mail by LMTP, and Redis."""
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -10,6 +11,7 @@ from harness import PATIENCE_S, wait_until
 
 HAPROXY, DOVECOT = shutil.which("haproxy") or "/usr/sbin/haproxy", "/usr/sbin/dovecot"
 DOVECOT_LMTP = "/usr/lib/dovecot/lmtp"
+REDIS = "/usr/bin/redis-server"
 
 HAPROXY_TEXT = """defaults
   mode tcp
@@ -131,6 +133,45 @@ class Haproxy(Peer):
             return self.launch([HAPROXY, "-db", "-f", path], pass_fds=[listener.fileno()])
 
 
+class Balancer(Peer):
+    """HAProxy with any configuration: `text` is its sections; in it "{NAME}" of each of `names` is an address to bind
+    to, which is then in `at`. `state` asks it what it thinks of a server."""
+
+    def __init__(self, text, names=("front",)):
+        super().__init__()
+        self.text, self.names, self.at = text, names, {}
+
+    def __enter__(self):
+        listeners = {name: socket.create_server(("127.0.0.1", 0), backlog=1000) for name in self.names}
+        try:
+            self.at = {name: listener.getsockname() for name, listener in listeners.items()}
+            self.address = self.at[self.names[0]]
+            text = self.text
+            for name, listener in listeners.items():
+                text = text.replace("{" + name + "}", f"fd@{listener.fileno()}")
+            text = f"global\n  stats socket {self.folder}/stats\n" + text
+            self.launch([HAPROXY, "-db", "-f", self.write("haproxy.cfg", text)],
+                        pass_fds=[listener.fileno() for listener in listeners.values()])
+            wait_until(lambda: os.path.exists(os.path.join(self.folder, "stats")), f"HAProxy runs: {self.told()}")
+            return self
+        finally:
+            for listener in listeners.values():
+                listener.close()
+
+    def state(self, server):
+        """"UP", "DOWN", "DRAIN", ... of "backend/server"."""
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.settimeout(PATIENCE_S)
+            asking.connect(os.path.join(self.folder, "stats"))
+            asking.sendall(b"show stat\n")
+            told = b"".join(iter(lambda: asking.recv(65536), b"")).decode()
+        names, *lines = [line.split(",") for line in told.lstrip("# ").splitlines() if line]
+        for line in lines:
+            if "/".join(line[:2]) == server:
+                return line[names.index("status")].split(" ")[0]
+        raise AssertionError(f"no server {server}:\n{told}")
+
+
 class Dovecot(Peer):
     """Takes mail by LMTP (`address`, and the unix socket `lmtp` in `folder`) for `users` of any domain, each into a
     Maildir: mail/USER below `folder`. With `readers` it also serves IMAP and POP3, for users of a password
@@ -179,3 +220,64 @@ class Dovecot(Peer):
     def lmtp(self):
         """The path of its unix socket."""
         return os.path.join(self.folder, "lmtp")
+
+
+REDIS_TEXT = """bind {host}
+port {port}
+unixsocket {folder}/redis.sock
+dir {folder}
+save ""
+appendonly no
+loglevel verbose
+user default off
+user {user} on >{password} ~{prefix}:* +get +set +incrby +expire +ping +select
+user judge on >judge ~* +@all
+"""
+
+
+class Redis(Peer):
+    """A Redis that only `user`, with `password`, may use, and only as ringmx does, and for keys that begin with `prefix`. It can be
+    killed, stopped and started again on the same port."""
+
+    def __init__(self, user="gateway", password="geheim", prefix="ringmx"):
+        super().__init__()
+        self.user, self.password, self.prefix = user, password, prefix
+
+    def __enter__(self):
+        # It can't take port 0: one that is free on an address that nobody else uses.
+        host = "127.{}.{}.{}".format(*(1 + octet % 254 for octet in os.urandom(3)))
+        with socket.create_server((host, 0)) as free_one:
+            self.address = free_one.getsockname()
+        self.path = self.write("redis.conf", REDIS_TEXT.format(
+            host=host, port=self.address[1], folder=self.folder, user=self.user, password=self.password,
+            prefix=self.prefix))
+        self.write("password", self.password + "\n")
+        return self.start()
+
+    def start(self):
+        return self.launch([REDIS, self.path])
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def words(self, unix=False):
+        """The section of ringmx' configuration."""
+        address = f"unix:{self.folder}/redis.sock" if unix else "{}:{}".format(*self.address)
+        return {"redis.address": f'"{address}"', "redis.user": f'"{self.user}"',
+                "redis.password": f'"{self.folder}/password"', "redis.prefix": f'"{self.prefix}"'}
+
+    def ask(self, *words):
+        """What redis-cli answers, as a list of lines."""
+        output = subprocess.run(["redis-cli", "-s", os.path.join(self.folder, "redis.sock"), "--user", "judge", "--pass",
+                                 "judge", "--no-auth-warning", *map(str, words)],
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=PATIENCE_S, check=True).stdout
+        return output.decode().split("\n")[:-1]
+
+    def __exit__(self, *exception):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+        super().__exit__(*exception)

@@ -115,12 +115,11 @@ class Faults(unittest.TestCase):
     # --- full disks ------------------------------------------------------------------------------
 
     def block_delivery(self):
-        os.rmdir(self.gateway.mail)
-        with open(self.gateway.mail, "w", encoding="ascii"):
+        with open(os.path.join(self.gateway.mail, "example.org"), "w", encoding="ascii"):
             pass
 
     def allow_delivery(self):
-        os.unlink(self.gateway.mail)
+        os.unlink(os.path.join(self.gateway.mail, "example.org"))
 
     def test_spool_disk_full(self):
         """Nothing can be delivered and the spool's disk fills: 452 at MAIL, before any data."""

@@ -1,7 +1,7 @@
-/* libFuzzer: a whole SMTP session, from receive buffers to records in the staging ring. Real are
- * the server, the session, the stream and the ring; this file plays the kernel (it fills receive
- * buffers and completes sends), the writer (tests/support/tape), and the client, who sends the
- * input in pieces that the input chooses.
+/* libFuzzer: a whole SMTP session, from the PROXY header on, from receive buffers to records in the
+ * staging ring. Real are the server, the session, the stream and the ring; this file plays the
+ * kernel (it fills receive buffers and completes sends), the writer (tests/support/tape), and the
+ * client, who sends the input in pieces that the input chooses.
  *
  * Besides that nothing crashes or leaks: the client's view is checked by a reader that knows SMTP
  * only from outside. Every command, chunk and message gets exactly one reply, in order, and each is
@@ -14,12 +14,13 @@
  *
  * tests/support/oracle is the next hop of those domains that are asked about.
  *
- * Input: an octet of enum option bits; an octet n; n % 16 octets, one for each piece in turn (see
- * feed); what the client sends. n & 16: there is no memory for text that is passed through. */
+ * Input: an octet of enum option bits; an octet n with bits of enum edge; n % 16 octets, one for
+ * each piece in turn (see feed); what the client sends. */
 #include "gateway/receive/server.c" /* its turn is private */
 
 #include "gateway/io/stream_inside.h"
 #include "gateway/receive/verbs.h"
+#include "parser/proxy.h"
 #include "tests/support/model.h"
 #include "tests/support/oracle.h"
 #include "tests/support/tape.h"
@@ -39,6 +40,14 @@ enum option {
     OPTION_FAILURES = 1 << 4, /* the writer fails now and then */
     OPTION_RESET = 1 << 5,    /* the client ends with a reset, in the middle of things */
     OPTION_TLS_SHIFT = 6,
+};
+
+enum edge {
+    EDGE_NO_MEMORY = 1 << 4, /* for text that is passed through */
+    EDGE_PROXY = 1 << 5,     /* a PROXY header is required, in front of everything */
+    EDGE_XCLIENT = 1 << 6,   /* the client may say XCLIENT */
+    EDGE_DELAY = 1 << 7,     /* there is a pause before the greeting; the client waits for it when
+                                n % 16 is even */
 };
 
 enum { BUFFERS = 32, BUFFER_SIZE = 2048, REPLIES_MAX = 1 << 20, TURNS_MAX = 100000 };
@@ -62,6 +71,8 @@ static uint32_t buffer_head;  /* of the ring of buffers: the next that the kerne
 static uint32_t outcomes;     /* batches that the writer has finished */
 static uint32_t kept;         /* messages answered 250 */
 static bool failing;
+static uint8_t edge; /* bits of enum edge */
+static struct networks *everybody;
 static uint8_t replies[REPLIES_MAX];
 static size_t replies_len;
 
@@ -129,12 +140,16 @@ static void make_contexts(void)
 
 static void make_surroundings(void)
 {
-    const struct log_options quiet = {open("/dev/null", O_WRONLY), LOG_ERROR, LOG_LOGFMT};
+    const struct log_options quiet = {.descriptor = open("/dev/null", O_WRONLY),
+                                      .level = LOG_ERROR};
     const struct uring_options ring_options = {.entries = 64, .cq_entries = 256};
     int error;
     log_to_nowhere = log_new(&quiet);
     make_spool();
     make_contexts();
+    everybody = networks_new();
+    insist(everybody != NULL && networks_add(everybody, "0.0.0.0/0") == NETWORKS_ADDED &&
+           networks_add(everybody, "::/0") == NETWORKS_ADDED);
     options = (struct server_options){
         .hostname = "mx.example.org",
         .directory = oracle_directory(),
@@ -257,6 +272,13 @@ static void turn(bool settle_too, bool send_too)
     worker.now_wall_us += 1000;
 }
 
+/* is_held: a reply waits for its time. */
+static bool is_held(void)
+{
+    const struct session *session = stream == NULL ? NULL : stream_owner(stream);
+    return session != NULL && stream->state == STREAM_OPEN && session->mode == SESSION_TARPIT;
+}
+
 /* settle_all turns until nothing moves any more. */
 static void settle_all(void)
 {
@@ -266,8 +288,12 @@ static void settle_all(void)
                      list_empty(&server.waiting) && list_empty(&server.aborting) &&
                      list_empty(&server.stalled) && !staging_unpublished(tape.staging) &&
                      oracle.out_count == 0;
-        if (quiet)
+        if (quiet && !is_held())
             return;
+        if (quiet) {
+            worker.now_us += (uint64_t)options.tarpit_s * 1000000;
+            stream_timer_fired(&worker, &stream->timer);
+        }
         if (staging_unpublished(tape.staging))
             staging_publish(tape.staging, true);
     }
@@ -445,7 +471,10 @@ static enum step read_command_answer(struct reader *reader, struct bytes *in, si
         return read_answer(reader);
     }
     enum step step = read_answer(reader);
-    if (reader->code == 220) {
+    bool renamed = reader->code == 220 && command.verb == VERB_XCLIENT;
+    if (renamed)
+        insist(edge & EDGE_XCLIENT);
+    else if (reader->code == 220) {
         insist(lawful && command.verb == VERB_STARTTLS && client == NULL &&
                (listener.tls == SERVER_TLS_STARTTLS || listener.tls == SERVER_TLS_REQUIRED));
         only_records(reader);
@@ -461,7 +490,7 @@ static enum step read_command_answer(struct reader *reader, struct bytes *in, si
         return read_answer(reader);
     }
     bool hello = command.verb == VERB_EHLO || command.verb == VERB_HELO;
-    if (hello && starts_with(reader->rest, "554 5.5.0 "))
+    if ((hello || renamed) && starts_with(reader->rest, "554 5.5.0 "))
         return read_answer(reader);
     return STEP_ON;
 }
@@ -471,7 +500,13 @@ static void check_replies(struct bytes in)
     struct reader reader = {.rest = bytes_make(replies, replies_len)};
     enum step step = STEP_ON;
     uint32_t queued = 0;
-    insist(read_reply(&reader) && reader.code == 220);
+    insist(read_reply(&reader));
+    if (reader.code == 554) { /* octets before the greeting */
+        insist((edge & EDGE_DELAY) && in.len > 0 && farewell(&reader));
+        step = STEP_OVER;
+    } else {
+        insist(reader.code == 220);
+    }
     while (step == STEP_ON) {
         size_t line_len = find_line(in);
         step = line_len == 0 ? STEP_INCOMPLETE : read_command_answer(&reader, &in, line_len);
@@ -488,12 +523,17 @@ static void check_replies(struct bytes in)
 
 /* --- one session --- */
 
-static void begin(uint8_t bits, bool no_memory)
+static void begin(uint8_t bits)
 {
-    server.chunks.count = no_memory ? 0 : 4;
+    server.chunks.count = edge & EDGE_NO_MEMORY ? 0 : 4;
+    listener.proxy = edge & EDGE_PROXY ? everybody : NULL;
+    listener.xclient = edge & EDGE_XCLIENT ? everybody : NULL;
+    options.greet_delay_s = edge & EDGE_DELAY ? 1 : 0;
     options.message_size_max = bits & OPTION_SMALL_MESSAGES ? 100 : 1 << 20;
     options.recipients_max = bits & OPTION_FEW_RECIPIENTS ? 2 : 100;
     options.bad_commands_max = bits & OPTION_FEW_ERRORS ? 2 : 20;
+    options.tarpit_s = bits & OPTION_FEW_RECIPIENTS ? 2 : 0;
+    options.tarpit_after = 1;
     failing = bits & OPTION_FAILURES;
     listener.tls = (enum server_tls)(bits >> OPTION_TLS_SHIFT);
     use_options(&server, &options);
@@ -501,11 +541,11 @@ static void begin(uint8_t bits, bool no_memory)
     server.draining = false;
     replies_len = 0;
     kept = 0;
-    atomic_store(&server.messages, 0);
+    atomic_store(&server.counters.messages, 0);
     uint32_t slot;
     memset(&worker.accepted_address, 0, sizeof(worker.accepted_address));
     worker.accepted_address.v4.sin_family = AF_INET;
-    insist(admission_enter(server.admission, &worker.accepted_address, 10, 10) == ADMISSION_OK);
+    insist(accepted(&server, -1, &worker.accepted_address));
     stream = slots_take(&worker.slots, &slot);
     stream->slot = slot;
     stream->descriptor = -1;
@@ -519,6 +559,36 @@ static void begin(uint8_t bits, bool no_memory)
         insist(client != NULL);
     }
     stream_start(&worker, stream);
+}
+
+/* wait_greeting lets the pause before it pass. */
+static void wait_greeting(void)
+{
+    turn(true, true);
+    worker.now_us += 2000000;
+    if (stream != NULL && stream->state == STREAM_OPEN)
+        stream_timer_fired(&worker, &stream->timer);
+    turn(true, true);
+}
+
+/* send_header sends the PROXY header before TLS, and nothing else. False: there is none. */
+static bool send_header(struct bytes *in)
+{
+    struct proxy header;
+    bool right = proxy_parse(*in, &header) == PROXY_OK;
+    size_t len = right ? header.len : in->len;
+    arrive(in->data, len);
+    *in = bytes_skip(*in, len);
+    return right;
+}
+
+/* skip_header takes the header off what the client has sent. False: there is none. */
+static bool skip_header(struct bytes *in)
+{
+    struct proxy header;
+    bool right = proxy_parse(*in, &header) == PROXY_OK;
+    *in = bytes_skip(*in, right ? header.len : in->len);
+    return right;
 }
 
 /* finish ends the connection from the client's side and waits until the kernel owes nothing. */
@@ -570,16 +640,29 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct bytes in = bytes_skip(cuts, cut_count);
     cuts.len -= in.len;
 
-    begin(bits, data[1] & 16);
+    edge = data[1];
+    begin(bits);
     flush_dirty();
-    if (client != NULL)
+    bool headed = true;
+    if (client != NULL && (edge & EDGE_PROXY))
+        headed = send_header(&in);
+    if (client != NULL && headed)
         shake();
-    if (client == NULL || client_ready)
+    if ((edge & EDGE_DELAY) && !(edge & EDGE_PROXY) && cut_count % 2 == 0)
+        wait_greeting();
+    if ((client == NULL || client_ready) && headed)
         feed(in, cuts);
-    if (!(bits & OPTION_RESET)) {
+    if (edge & EDGE_DELAY)
+        wait_greeting();
+    if (client == NULL && (edge & EDGE_PROXY))
+        headed = skip_header(&in);
+    if (!headed) {
+        settle_all();
+        insist(replies_len == 0);
+    } else if (!(bits & OPTION_RESET)) {
         settle_all();
         insist(stream == NULL || stream->state != STREAM_OPEN || !stream->paused);
-        kept = (uint32_t)atomic_load(&server.messages);
+        kept = (uint32_t)atomic_load(&server.counters.messages);
         if (!(bits & OPTION_FEW_BLOCKS)) {
             insist(client == NULL || (client_ready && incoming_len == 0));
             check_replies(in);

@@ -17,6 +17,7 @@ enum echo_note {
     ECHO_LOOK = 1 << 3,
     ECHO_PING = 1 << 4,
     ECHO_STOP = 1 << 5,
+    ECHO_ACCEPT_AGAIN = 1 << 6,
 };
 
 enum { ECHO_WAIT_MS = 5000 };
@@ -260,6 +261,8 @@ static void noted(void *user, uint32_t notes)
         for_each_stream(echo, abort_one);
     if (notes & ECHO_STOP_ACCEPTING)
         worker_stop_accepting(&echo->worker);
+    if (notes & ECHO_ACCEPT_AGAIN)
+        worker_accept_again(&echo->worker);
     if (notes & ECHO_STOP)
         worker_stop(&echo->worker);
     if (notes & ECHO_LOOK)
@@ -430,6 +433,16 @@ void echo_abort(struct echo *echo)
 void echo_stop_accepting(struct echo *echo)
 {
     worker_note(&echo->worker, ECHO_STOP_ACCEPTING);
+    CHECK(echo_ping(echo));
+    for (int i = 0; worker_listening(&echo->worker); i++) {
+        CHECK(i < ECHO_WAIT_MS);
+        usleep(1000);
+    }
+}
+
+void echo_accept_again(struct echo *echo)
+{
+    worker_note(&echo->worker, ECHO_ACCEPT_AGAIN);
     CHECK(echo_ping(echo));
 }
 

@@ -69,11 +69,13 @@ struct echo *echo_start(const struct echo_options *options);
  * not come home, as a static text; "" when all is well. */
 const char *echo_stop(struct echo *echo);
 
-/* From any thread: let all paused streams go on; abort all streams; accept no more; fill in the
- * counts that say so; and wake the server until it answers (false: it did not within 5 s). */
+/* From any thread: let all paused streams go on; abort all streams; accept no more, and again; fill
+ * in the counts that say so; and wake the server until it answers (false: it did not within 5 s).
+ */
 void echo_resume(struct echo *echo);
 void echo_abort(struct echo *echo);
 void echo_stop_accepting(struct echo *echo);
+void echo_accept_again(struct echo *echo);
 void echo_look(struct echo *echo);
 bool echo_ping(struct echo *echo);
 

@@ -87,6 +87,7 @@ void front_start(uint64_t memory, bool asks)
         .command_timeout_s = 60,
         .data_timeout_s = 60,
         .through_patience_ms = 5000,
+        .greylist = front.rules,
     };
     front.address = (union address_any){.v4 = {.sin_family = AF_INET}};
     front.address.v4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -98,6 +99,8 @@ void front_start(uint64_t memory, bool asks)
         .spool = front.help.spool,
         .staging = front.staging,
         .admission = admission_new(20),
+        .greylist = front.greylist,
+        .sharing = front.sharing,
         .log = front.help.log,
         .hop = asks ? &front.hop : NULL,
         .through_memory = memory,

@@ -23,6 +23,10 @@ struct front {
     _Atomic int ready;
     struct hop hop;
     uint64_t passage; /* whose address is a passage */
+    /* Set before front_start, if they are wanted: the greylist, and what it shares. */
+    struct greylist *greylist;
+    struct greylist_rules rules;
+    const struct shared_options *sharing;
 };
 
 extern struct front front;

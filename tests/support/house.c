@@ -74,8 +74,8 @@ static struct courier_rules house_rules(const struct house *house, const struct 
 
 void house_configure(struct house *house, const struct routes *routes)
 {
-    struct courier_rules rules = house_rules(house, house->plan, routes);
-    courier_configure(house->courier, &rules);
+    struct courier_options options = {.rules = house_rules(house, house->plan, routes)};
+    courier_configure(house->courier, &options);
 }
 
 void house_open(struct house *house, const struct house_plan *plan, const struct routes *routes)

@@ -136,7 +136,7 @@ static void test_reload_forgets(void **state)
 {
     (void)state;
     know("alice@example.org", 250);
-    callaheads_configure(callaheads, table);
+    callaheads_configure(callaheads, table, CACHE_S);
     is_cached("alice@example.org", false);
 }
 

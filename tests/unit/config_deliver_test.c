@@ -184,22 +184,26 @@ static void a_reload_knows_what_needs_a_restart(void **state)
     char *said;
     struct config *running = scratch_good(NEEDED);
     assert_int_equal(told(running,
-                          NEEDED "queue { schedule = {1m, 5m, 15m, 1h, 2h, 4h} lifetime = 1d "
-                                 "warn_after = 1h bounce_size = 1k } through { patience = 1s }\n"
-                                 "relay { tls = required }\n",
+                          NEEDED "queue { schedule = {1m, 5m} lifetime = 1d warn_after = 1h "
+                                 "bounce_size = 1k } through { patience = 1s cache = 1h }\n"
+                                 "deliver { idle = 9s connect_timeout = 1s command_timeout = 1s "
+                                 "data_timeout = 1s } relay { tls = required }\n"
+                                 "drain { notice = 1s timeout = 1s handover = 1s }\n",
                           &said),
                      0);
     assert_string_equal(said, "");
     free(said);
     assert_int_equal(told(running,
-                          NEEDED "queue { schedule = {1m, 5m, 15m, 1h, 2h} }\n"
-                                 "resolver { address = 127.0.0.1 } deliver { idle = 9s }\n"
-                                 "through { memory = 0 cache = 1h }\n"
-                                 "admin { control = \"/run/x\" }",
+                          NEEDED "resolver { address = 127.0.0.1 } deliver { ipv6 = false }\n"
+                                 "through { memory = 0 }\n"
+                                 "admin { control = \"/run/x\" http = \"127.0.0.1:1\" "
+                                 "agent = \"127.0.0.1:2\" }",
                           &said),
                      6);
-    static const char *const words[] = {"queue.schedule", "resolver",      "deliver",
-                                        "through.memory", "through.cache", "admin.control"};
+    static const char *const words[] = {
+        "resolver",      "deliver.connections, ipv6, smtp_port, ca or store_threads",
+        "admin.control", "through.memory",
+        "admin.http",    "admin.agent"};
     char line[128];
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
         snprintf(line, sizeof(line), "%s is new in the configuration", words[i]);

@@ -33,7 +33,7 @@ static void what_is_left_out_has_its_default(void **state)
     assert_string_equal(config->server.hostname, "mx.example.org");
     assert_string_equal(config->courier.hostname, "mx.example.org");
     assert_in_range(config->worker_count, 1, LIMIT_WORKERS);
-    assert_int_equal(config->server.connections_max, 50000);
+    assert_int_equal(config->server.connections_max, 10000);
     assert_int_equal(config->server.connections_per_ip_max, 100);
     assert_int_equal(config->server.message_size_max, 50 * 1024 * 1024);
     assert_int_equal(config->server.recipients_max, 1000);
@@ -220,11 +220,11 @@ static void wrong_forms_are_told(void **state)
     static const struct scratch_wrong cases[] = {
         WRONG(NEEDED "colour = red", "4: unknown word colour\n"),
         WRONG(NEEDED "limits { speed = 5 }", "4: unknown word speed in limits\n"),
-        WRONG(NEEDED "admin { http = \"127.0.0.1:8025\" }", "4: unknown word http in admin\n"),
+        WRONG(NEEDED "admin { web = \"127.0.0.1:8025\" }", "4: unknown word web in admin\n"),
         WRONG(NEEDED "queue { retry_min = 1m }", "4: unknown word retry_min in queue\n"),
         WRONG(NEEDED
-              "listener \"b\" { mode = fast address = {\"[::1]:25\"} proxy = {\"10.0.0.0/8\"} }",
-              "4: unknown word mode in listener\n4: unknown word proxy in listener\n"),
+              "listener \"b\" { mode = fast address = {\"[::1]:25\"} speed = {\"10.0.0.0/8\"} }",
+              "4: unknown word mode in listener\n4: unknown word speed in listener\n"),
         WRONG(NEEDED "Workers = 1", "4: unknown word Workers\n"),
         WRONG(NEEDED "workers = 1\nworkers = 2", "5: workers is already set in line 4\n"),
         WRONG(NEEDED "limits { }\n\nlimits { }", "6: limits is already set in line 4\n"),

@@ -53,11 +53,13 @@ static void *ask(void *user)
     int result = 0;
 
     if (asking->configures) {
-        struct courier_rules rules = {.routes = house_routes(dead), .lifetime_s = 3600};
-        const struct routes *made = rules.routes;
+        const struct routes *made = house_routes(dead);
+        struct courier_options options = {
+            .rules = {.routes = made, .lifetime_s = 3600}
+        };
         while (!courier_broken(asking->house->courier))
-            courier_configure(asking->house->courier, &rules);
-        courier_configure(asking->house->courier, &rules);
+            courier_configure(asking->house->courier, &options);
+        courier_configure(asking->house->courier, &options);
         courier_stop(asking->house->courier); /* the thread is over: the routes are free */
         routes_free((struct routes *)(uintptr_t)made);
         atomic_fetch_add(&asking->refused, 1);

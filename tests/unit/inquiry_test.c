@@ -51,6 +51,9 @@ static void everything_that_may_be_said(void **state)
         {"{\"do\":\"summary\"}",                   INQUIRY_SUMMARY     },
         {"{\"do\":\"destinations\"}",              INQUIRY_DESTINATIONS},
         {" {\"do\" : \"status\"} \r",              INQUIRY_STATUS      },
+        {"{\"do\":\"drain\"}",                     INQUIRY_DRAIN       },
+        {"{\"do\":\"reload\"}",                    INQUIRY_RELOAD      },
+        {"{\"do\":\"handover\"}",                  INQUIRY_HANDOVER    },
         {"{\"do\":\"retry\",\"all\":true}",        INQUIRY_RETRY       },
         {"{\"do\":\"hold\",\"domain\":\"x\"}",     INQUIRY_HOLD        },
         {"{\"do\":\"release\",\"older_than\":1}",  INQUIRY_RELEASE     },
@@ -96,8 +99,12 @@ static void mistakes_are_told(void **state)
         {"{\"do\":\"list\",\"state\":\"\"}",                  "\"state\" is none of ready"             },
         {"{\"do\":\"show\"}",                                 "show needs \"ids\""                     },
         {"{\"do\":\"show\",\"domain\":\"x\"}",                "show needs \"ids\""                     },
-        {"{\"do\":\"summary\",\"limit\":1}",                  "only list has a \"limit\""              },
+        {"{\"do\":\"summary\",\"limit\":1}",                  "only list and trace have a \"limit\""   },
         {"{\"do\":\"status\",\"domain\":\"x\"}",              "status has no filter"                   },
+        {"{\"do\":\"drain\",\"domain\":\"x\"}",               "drain has no filter"                    },
+        {"{\"do\":\"reload\",\"ids\":[\"aerukz4jvpg66\"]}",   "reload has no filter"                   },
+        {"{\"do\":\"handover\",\"state\":\"held\"}",          "handover has no filter"                 },
+        {"{\"do\":\"drain\",\"limit\":1}",                    "only list"                              },
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char error[INQUIRY_ERROR_MAX] = "";

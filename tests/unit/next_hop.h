@@ -128,8 +128,8 @@ static inline struct log_port *next_hop_log(void)
 {
     static struct log *log;
     if (log == NULL)
-        log = log_new(
-            &(struct log_options){open("/dev/null", O_WRONLY | O_CLOEXEC), LOG_INFO, LOG_LOGFMT});
+        log = log_new(&(struct log_options){.descriptor = open("/dev/null", O_WRONLY | O_CLOEXEC),
+                                            .level = LOG_INFO});
     CHECK(log != NULL);
     return log_port_new(log, "test");
 }
