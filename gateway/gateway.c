@@ -14,7 +14,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#include "gateway/gateway_inside.h"
+#include "gateway/gateway_life.h"
 #include "gateway/gateway_memory.h"
 #include "gateway/gateway_sandbox.h"
 #include "tls/crypto.h"

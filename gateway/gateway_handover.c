@@ -143,10 +143,13 @@ static int dial(const char *path)
     if (len == 0 || len >= sizeof(place.sun_path))
         return -1;
     memcpy(place.sun_path, path, len);
-    int descriptor = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int descriptor = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), result;
     if (descriptor < 0)
         return -1;
-    if (connect(descriptor, (const struct sockaddr *)&place, sizeof(place)) == 0 &&
+    do
+        result = connect(descriptor, (const struct sockaddr *)&place, sizeof(place));
+    while (result != 0 && errno == EINTR);
+    if (result == 0 &&
         setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) == 0)
         return descriptor;
     int error = errno;
@@ -155,17 +158,24 @@ static int dial(const char *path)
     return -1;
 }
 
+/* A ring that was probed before may interrupt whatever waits, without any signal. */
 static bool say(int descriptor, const char *line)
 {
-    size_t len = strlen(line);
-    return send(descriptor, line, len, MSG_NOSIGNAL) == (ssize_t)len;
+    ssize_t len = (ssize_t)strlen(line), sent;
+    do
+        sent = send(descriptor, line, (size_t)len, MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    return sent == len;
 }
 
 /* read_line reads octet by octet: those behind the line come with descriptors. */
 static bool read_line(int descriptor, char *out, size_t out_size)
 {
     for (size_t len = 0; len + 1 < out_size; len++) {
-        ssize_t got = recv(descriptor, out + len, 1, 0);
+        ssize_t got;
+        do
+            got = recv(descriptor, out + len, 1, 0);
+        while (got < 0 && errno == EINTR);
         if (got != 1)
             return false;
         if (out[len] == '\n') {
@@ -189,7 +199,11 @@ static int take_socket(int from, char *letter)
                              .msg_control = control.room,
                              .msg_controllen = sizeof(control.room)};
     int descriptor = -1;
-    if (recvmsg(from, &message, MSG_CMSG_CLOEXEC) != 1)
+    ssize_t got;
+    do
+        got = recvmsg(from, &message, MSG_CMSG_CLOEXEC);
+    while (got < 0 && errno == EINTR);
+    if (got != 1)
         return -1;
     const struct cmsghdr *header = CMSG_FIRSTHDR(&message);
     if (header == NULL || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS ||
@@ -259,7 +273,8 @@ static void await_end(int pid)
     struct pollfd polled = {.fd = descriptor, .events = POLLIN};
     if (descriptor < 0)
         return;
-    (void)poll(&polled, 1, HANDOVER_PATIENCE_S * 1000);
+    while (poll(&polled, 1, HANDOVER_PATIENCE_S * 1000) < 0 && errno == EINTR)
+        continue;
     close(descriptor);
 }
 
@@ -290,7 +305,10 @@ bool inherit_commit(struct inherited *inherited, int signals, char *error, size_
             return wrong(error, error_size, "stopped while waiting for the process before");
         if (count <= 0 || polled[0].revents == 0)
             continue;
-        ssize_t got = recv(inherited->old, word, sizeof(gone) - 1, MSG_WAITALL);
+        ssize_t got;
+        do
+            got = recv(inherited->old, word, sizeof(gone) - 1, MSG_WAITALL);
+        while (got < 0 && errno == EINTR);
         if (got != sizeof(gone) - 1)
             await_end(inherited->old_pid);
         close(inherited->old);

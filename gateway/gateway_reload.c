@@ -1,6 +1,6 @@
 /* Reload: the file again, all of it checked, then everything that can change does, and the rest is
  * named. No connection is touched: sessions go on with the rules of their next command. */
-#include "gateway/gateway_inside.h"
+#include "gateway/gateway_life.h"
 
 #include <errno.h>
 #include <stdlib.h>

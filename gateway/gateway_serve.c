@@ -1,6 +1,6 @@
 /* The main thread while all serve: it waits for signals, for orders of the control socket, and for
  * a process that takes over. */
-#include "gateway/gateway_inside.h"
+#include "gateway/gateway_life.h"
 
 #include <errno.h>
 #include <poll.h>

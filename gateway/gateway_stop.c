@@ -1,6 +1,6 @@
 /* The end of a gateway: its phases (docs/operation.md, "Drain"), and that of one whose place
  * another takes, which can still turn back as long as its workers are there. */
-#include "gateway/gateway_inside.h"
+#include "gateway/gateway_life.h"
 
 #include <stdlib.h>
 #include <sysexits.h>
@@ -42,9 +42,10 @@ static bool all_listen(const struct gateway *gateway)
     return true;
 }
 
+/* all_gone: no session is left, and none can come. */
 static bool all_gone(const struct gateway *gateway)
 {
-    return admission_count(gateway->admission) == 0;
+    return all_deaf(gateway) && admission_count(gateway->admission) == 0;
 }
 
 static void note_all(struct gateway *gateway, uint32_t note)
@@ -165,6 +166,8 @@ bool gateway_yield(struct gateway *gateway)
         turn_back(gateway);
         return false;
     }
+    note_all(gateway, SERVER_NOTE_DRAIN);
+    (void)wait_for(gateway, all_finished, HURRY_S); /* last words are still on their way */
     abort_hands(gateway);
     return true;
 }

@@ -1,6 +1,6 @@
 /* The old side of a hand-over: a process that wants to take over (gateway_handover.h) gets copies
  * of all listening sockets, and may then say that we shall go. docs/control.md has the words. */
-#include "gateway/gateway_inside.h"
+#include "gateway/gateway_life.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -13,9 +13,13 @@
 /* wait_room waits until the other has taken some of what was sent. */
 static bool wait_room(int descriptor, uint64_t end_us)
 {
-    uint64_t now_us = clock_monotonic_us();
     struct pollfd polled = {.fd = descriptor, .events = POLLOUT};
-    return now_us < end_us && poll(&polled, 1, (int)((end_us - now_us) / 1000) + 1) > 0;
+    uint64_t now_us = clock_monotonic_us();
+    int count = -1;
+    errno = EINTR;
+    for (; count < 0 && errno == EINTR && now_us < end_us; now_us = clock_monotonic_us())
+        count = poll(&polled, 1, (int)((end_us - now_us) / 1000) + 1);
+    return count > 0;
 }
 
 /* send_with sends octets, with a descriptor unless it is -1. */

@@ -89,9 +89,9 @@ struct command {
  * long as ADDRESS_LONG_LOCAL says. UTF-8 in a MAIL address needs the SMTPUTF8 parameter on the same
  * line; in RCPT, VRFY, EXPN it needs `utf8`: the MAIL of this transaction had it (VRFY and EXPN may
  * also say SMTPUTF8 themselves, RFC 6531 3.7.4.2). Commands that take no argument (DATA, RSET,
- * QUIT, STARTTLS) refuse one (501); NOOP, HELP ignore theirs, AUTH, XCLIENT are not looked into; VRFY, EXPN
- * want one. HELO, EHLO, LHLO want one without white space and controls, domain or not. VERB_FOREIGN
- * and VERB_PROXY are COMMAND_OK. */
+ * QUIT, STARTTLS) refuse one (501); NOOP, HELP ignore theirs, AUTH, XCLIENT are not looked into;
+ * VRFY, EXPN want one. HELO, EHLO, LHLO want one without white space and controls, domain or not.
+ * VERB_FOREIGN and VERB_PROXY are COMMAND_OK. */
 enum command_result command_parse(struct bytes line, bool utf8, bool lenient, struct command *out)
     __attribute__((warn_unused_result));
 

@@ -50,15 +50,18 @@ E2E_ONLY = {
     "test_tls_postfix": ["release"],
     "test_tls_testssl": ["release"],
     "test_load_agree": ["release"],  # figures of others
+    "test_page": ["release"],  # the browser's view; test_admin sees the same answers in all
     "test_srs": ["release"],  # postsrsd's judgement; unit tests and fuzzers see the same code
 }
 LONG = ["test_crash", "test_relay_crash"]  # begins first, so that it does not end alone
 # These mostly wait: they run beside the two.
 IDLE = ["test_slow", "test_tls_testssl", "test_limits", "test_load_open", "test_mx", "test_fair", "test_through",
-        "test_drain", "test_upgrade", "test_activation", "test_balanced", "test_gate",
+        "test_drain", "test_upgrade", "test_activation", "test_balanced", "test_gate", "test_proxy",
         "test_haproxy", "test_bounces", "test_bounds", "test_tarpit", "test_handshake_bound", "test_callahead",
         "test_srs", "test_forward", "test_again", "test_consignments", "/exchange", "/client_hostile",
-        "test_metrics", "/queue_census", "test_shared", "/redis", "/redis_random"]
+        "test_metrics", "/queue_census", "test_shared", "/redis", "/redis_random",
+        "test_admin", "test_health_checks", "test_page",
+        "test_trace", "test_logs"]
 IDLE_LANES = 3
 LAST = "bench/"  # these measure: one at a time, when all others have ended
 E2E_MORE = [
@@ -70,6 +73,7 @@ E2E_MORE = [
     ("test_corpus", "release", {"RINGMX_WORKERS": "1"}),
     ("test_corpus", "release", {"RINGMX_WORKERS": "8"}),
     ("test_dialogs", "tsan", {}),
+    ("test_trace", "tsan", {}),
     ("test_corpus", "tsan", {}),
     ("test_tls_stress", "tsan", {}),
     ("test_tls_stress", "profile61", {}),
@@ -87,6 +91,7 @@ E2E_MORE = [
     ("test_tarpit", "profile61", {}),
     ("test_sink", "tsan", {}),
     ("test_sink_faults", "tsan", {}),
+    ("test_admin", "tsan", {}),
 ]
 
 BUILD_OF = {"release": "release", "asan": "asan", "tsan": "tsan", "profile61": "release"}

@@ -258,8 +258,8 @@ static void *sample(void *argument)
         uint64_t now_us = clock_monotonic_us();
         if (now_us >= sample_us) {
             take_sample(http);
-            /* Rows stay a second apart; those that were missed are not made up for. */
-            sample_us = now_us - sample_us < SECOND_US ? sample_us + SECOND_US : now_us + SECOND_US;
+            /* In the middle of a second of the clock, so that each has one row. */
+            sample_us = now_us + SECOND_US + SECOND_US / 2 - clock_wall_us() % SECOND_US;
         }
         if (now_us >= step_us)
             step_us = step(http);

@@ -122,12 +122,11 @@ void line_push(struct line *line, struct consignment *taken);
 struct consignment *line_take(struct line *line);
 void line_remove(struct line *line, struct consignment *lined);
 
-/* queue_configure gives another schedule, for attempts that fail from now on. */
+/* queue_configure gives another schedule, for attempts that fail from now on. queue_delay_us says
+ * how long to wait after attempt number `attempts` (from 1) has failed: the schedule, and up to a
+ * quarter more by chance, so that what failed together does not come back together.
+ * queue_delay_longest_us: the longest it can say. */
 void queue_configure(struct queue *queue, const uint32_t *schedule_s, uint32_t schedule_count);
-
-/* queue_delay_us says how long to wait after attempt number `attempts` (from 1) has failed: the
- * schedule, and up to a quarter more by chance, so that what failed together does not come back
- * together. queue_delay_longest_us: the longest it can say. */
 uint64_t queue_delay_us(struct queue *queue, uint32_t attempts);
 uint64_t queue_delay_longest_us(const struct queue *queue);
 

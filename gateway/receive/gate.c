@@ -105,7 +105,7 @@ static void greet(struct session *session)
     enum reply refusal = server_unready(session->server);
     session->mode = SESSION_COMMAND;
     if (refusal != REPLY_NONE)
-        session_leave(session, refusal);
+        refuse(session, refusal);
     else
         session_greet(session);
 }

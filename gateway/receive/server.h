@@ -70,11 +70,11 @@ struct server {
     uint64_t settled_seen;
     uint64_t id_last;
     uint32_t index;
-    bool urgent;       /* a COMMIT was staged in this turn */
-    bool draining;     /* sessions end when what is in flight is done */
-    bool unwelcome;    /* and who comes now is told at once to go elsewhere */
+    bool urgent;                            /* a COMMIT was staged in this turn */
+    bool draining;                          /* sessions end when what is in flight is done */
+    bool unwelcome;                         /* and who comes now is told at once to go elsewhere */
     bool arriving_proxied, arriving_exempt; /* from gate_arrive to gate_enter */
-    uint32_t drain_ms; /* since when `draining`; monotonic, cut to 32 bits */
+    uint32_t drain_ms;                      /* since when `draining`; monotonic, cut to 32 bits */
     uint16_t greeting_len;
     uint16_t ehlo_len[SERVER_EHLO_COUNT];
     char greeting[SERVER_GREETING_LEN_MAX]; /* these two are made once for each configuration */

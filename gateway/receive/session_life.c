@@ -106,7 +106,8 @@ static void say_bye(struct session *session)
 
 void session_drain(struct session *session)
 {
-    bool command = session->mode == SESSION_COMMAND || session->mode == SESSION_SKIP_LINE;
+    bool timed = session->mode == SESSION_COMMAND || session->mode == SESSION_SKIP_LINE ||
+                 session->mode == SESSION_HANDSHAKE;
     if (session->mode == SESSION_TARPIT)
         session_deadline(session, 0); /* its reply now, and then here again */
     if (session->state > SESSION_READY || session->mode == SESSION_ASK ||
@@ -114,7 +115,7 @@ void session_drain(struct session *session)
         return;
     if (!is_young(session))
         say_bye(session);
-    else if (command)
+    else if (timed)
         session_deadline(session, session->server->options->command_timeout_s);
 }
 

@@ -118,6 +118,7 @@ class Gateway:
             "spool.path": quote(self.spool),
             "log.level": "info",
             "log.format": "logfmt",
+            "log.repeats": "0",  # tests look for single lines
         }
         if FLAVOUR == "profile61":
             self.settings["io.features"] = "baseline"

@@ -169,7 +169,8 @@ class Xclient(unittest.TestCase):
             client.expect(220)
             client.expect(220, f"XCLIENT ADDR={CLIENT}")  # before EHLO
             client.expect(220, "XCLIENT PORT=99")
-            client.expect(220, "XCLIENT NAME=[UNAVAILABLE] ADDR=[UNAVAILABLE] LOGIN=me+20too DESTADDR=192.0.2.1 DESTPORT=25")
+            client.expect(220, "XCLIENT NAME=[UNAVAILABLE] ADDR=[UNAVAILABLE] LOGIN=me+20too DESTADDR=192.0.2.1 "
+                               "DESTPORT=25")
         lines = told(server, 3, "xclient")
         self.assertEqual([(line["client"], line["port"]) for line in lines],
                          [(CLIENT, "0"), (CLIENT, "99"), (CLIENT, "99")])

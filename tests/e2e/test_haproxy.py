@@ -70,6 +70,7 @@ class Headers(unittest.TestCase):
                     transfer(client)
                 for mail in server.wait_messages("alice", number):
                     self.assertIn(f"([{CLIENT}])".encode(), split_delivered(mail)[1])
+
         def ours(*events):
             return [line for line in server.events(*events) if line["client"] == CLIENT]
         wait_until(lambda: len(ours("proxy")) == 3, "three headers in the log")
@@ -110,7 +111,8 @@ class Headers(unittest.TestCase):
         text = DEFAULTS + (
             f"listen smtps\n  bind {{front}} ssl crt {path} ca-file {authority.path} verify optional "
             f"crt-ignore-err all ca-ignore-err all\n"
-            f"  server gateway {place(server)} send-proxy-v2-ssl-cn proxy-v2-options ssl,cert-cn,ssl-cipher,authority\n")
+            f"  server gateway {place(server)} send-proxy-v2-ssl-cn proxy-v2-options "
+            f"ssl,cert-cn,ssl-cipher,authority\n")
         with Balancer(text) as balancer:
             for issuer, name in ((authority, "trusted.example"), (stranger, "stranger.example"), (None, None)):
                 mine = issuer.issue(name, client=True) if issuer else None
@@ -182,6 +184,7 @@ listen smtp
         with Balancer(text) as balancer:
             wait_until(lambda: balancer.state("gateways/one") == "UP", "UP")
             clients = []
+
             def full():
                 client = Client(balancer.address, source=CLIENT)
                 self.addCleanup(client.close)

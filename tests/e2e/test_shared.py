@@ -12,7 +12,7 @@ from harness import SLOW, Client, Gateway, message, wait_until
 from reports import Hop
 
 TIMEOUT_MS = 400 if SLOW else 150
-SLACK_S = 2.0 if SLOW else 0.5
+SLACK_S = 2.0 if SLOW else 1.0  # of a machine that has other things to do
 DELAY_S = 2
 
 
@@ -103,8 +103,7 @@ class Greylist(Shared):
             gateway.wait_messages("dave", 1)
             wait_until(lambda: len(gateway.events("greylisted")) >= 4, "four lines")
             lines = gateway.events("greylisted")
-            self.assertEqual([line["to"] for line in lines],
-                             ["alice@example.org"] * 2 + ["bob@example.org", "alice@example.org"])
+            self.assertEqual(sorted(line["to"] for line in lines), ["alice@example.org"] * 3 + ["bob@example.org"])
             self.assertEqual(lines[0]["client"], here)
             self.assertEqual(lines[0]["from"], "a@client.example")
 
@@ -244,7 +243,7 @@ class TwoGateways(Shared):
         """One line that says so, and mail as ever."""
         with peers.Redis() as redis:
             redis.write("password", "falsch\n")
-            with self.gateway(self.settings(redis)) as gateway:
+            with self.gateway(self.settings(redis, **{"redis.timeout_ms": "5000"})) as gateway:
                 self.connected(gateway, states="away")
                 self.assertIn("WRONGPASS", gateway.events("redis")[0]["reason"])
                 client = self.client(gateway, new_network())
@@ -317,8 +316,7 @@ class ComesAndGoes(Shared):
                     harm()
                     away()
                     before = list(counts)
-                    time.sleep(0.5)
-                    self.assertTrue(all(now > then for now, then in zip(counts, before)), "traffic stands still")
+                    wait_until(lambda: all(now > then + 5 for now, then in zip(counts, before)) or faults, "traffic goes on")
                     mend()
                     stage += 1
                     back()

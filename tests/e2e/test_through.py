@@ -401,7 +401,8 @@ class Through(Asking):
         for verb in ("RCPT", "DOT"):
             for reply in (b"250 2.0.0 Ok", None):
                 hop = self.hop({verb: lambda line, reply=reply: time.sleep(PATIENCE / 2) or reply})
-                gateway = self.gateway(hop.target)
+                # A transaction that is answered, and goes no further, is waited for.
+                gateway = self.gateway(hop.target, settings={"drain.timeout": f'"{2 * PATIENCE}s"'})
                 client = self.greeted(gateway)
                 client.expect(250, "MAIL FROM:<a@client.example>")
                 if verb == "DOT":

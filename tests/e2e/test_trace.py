@@ -198,6 +198,29 @@ class Dialogues(Trace):
         self.assertEqual(watcher.events("text")[0]["octets"], len(text))
         self.assertNotIn(BODY_MARK.encode(), watcher.raw)
 
+    def test_behind_a_balancer(self):
+        """The client is who PROXY says, or XCLIENT later."""
+        self.gateway.stop()
+        self.gateway.listeners["mx"]["proxy"] = '{"127.0.0.1"}'
+        self.gateway.listeners["mx"]["xclient"] = '{"192.0.2.0/24"}'
+        self.gateway.start()
+        one, other = self.watch(ip="192.0.2.7"), self.watch(ip="198.51.100.0/24")
+        balancer = self.watch(ip="127.0.0.1")
+        with self.client() as client:
+            client.send(b"PROXY TCP4 192.0.2.7 127.0.0.1 4711 25\r\n")
+            client.hello()
+            client.expect(220, "XCLIENT ADDR=198.51.100.9")
+            client.expect(250, "EHLO renamed.example")
+        for watcher in (one, other):
+            watcher.wait_event("disconnect")
+        self.assertEqual([row["event"] for row in one.objects()][:3], ["proxy", "connect", "reply"])
+        self.assertEqual(one.events("proxy")[0]["balancer"], "127.0.0.1")
+        self.assertEqual(one.events("connect")[0]["port"], 4711)
+        self.assertEqual(other.objects()[0]["event"], "client")
+        self.assertEqual(other.objects()[0]["client"], "198.51.100.9")
+        self.assertEqual(other.texts("command"), ["EHLO renamed.example"])
+        self.assertEqual(balancer.objects(), [])
+
     def test_implicit_tls(self):
         watcher = self.watch(ip="127.0.0.1")
         with SecureClient(self.gateway.at["implicit"], implicit=True, source="127.0.0.1") as client:

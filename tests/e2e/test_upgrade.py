@@ -3,6 +3,8 @@ twenty times; what happens when one of the two fails at each step; and other lis
 import array
 import json
 import os
+import pwd
+import shutil
 import signal
 import socket
 import subprocess
@@ -181,6 +183,36 @@ class Changes(unittest.TestCase):
         new.stop()
 
 
+@unittest.skipUnless(os.geteuid() == 0, "skipped: only root can become somebody else")
+class Privileges(unittest.TestCase):
+    def test_dropped(self):
+        """Root takes over from a process that has become somebody else, with a port below 1024, and becomes him, too."""
+        old = gateway(self, {"sandbox.user": '"nobody"'})
+        control = os.path.join(old.directory, "run", "control")
+        os.chmod(old.directory, 0o755)
+        for path in (old.mail, os.path.dirname(control)):
+            os.makedirs(path)
+            shutil.chown(path, "nobody", "nogroup")
+        old.settings["admin.control"] = quote(control)
+        with socket.socket() as probe:
+            for port in range(700, 1000):
+                try:
+                    probe.bind(("127.0.0.1", port))
+                    break
+                except OSError:
+                    continue
+        old.listeners = {"mx": {"address": f'"127.0.0.1:{port}"'}}
+        old.start()
+        for workers in ("4", "1"):
+            old = take_over(self, old, settings={"workers": workers})
+            self.assertEqual(os.stat(f"/proc/{old.process.pid}").st_uid, pwd.getpwnam("nobody").pw_uid)
+            with old.client() as client:
+                client.hello()
+                self.assertEqual(client.transfer(message(workers)).code, 250)
+        old.wait_messages("alice", 2)
+        old.stop()
+
+
 class Failures(unittest.TestCase):
     def serves(self, gateway, subject="serves"):
         with gateway.client() as client:
@@ -340,6 +372,28 @@ class Failures(unittest.TestCase):
             busy.send(b"Subject: x\r\n\r\n.\r\n")
             busy.expect(250)
         self.serves(old)
+        old.stop()
+
+    def test_new_dies_too_late(self):
+        """When the workers have ended there is no way back: the exit code says that somebody has to start one."""
+        with socket.create_server(("127.0.0.1", 0)) as hop:
+            old = gateway(self, domains={"example.org": (["*"], "smtp:127.0.0.1:%d" % hop.getsockname()[1])}).start()
+            self.serves(old, "on its way")
+            hop.settimeout(PATIENCE_S)
+            with hop.accept()[0] as link:
+                link.settimeout(PATIENCE_S)
+                for answer in (b"220 hop\r\n", b"250 hop\r\n", b"250 ok\r\n", b"250 ok\r\n", b"354 go\r\n"):
+                    link.sendall(answer)
+                    link.recv(65536)
+                wire, sockets = self.ask(old)
+                wire.sendall(b"commit\n")
+                wait_until(lambda: len(old.events("worker_stop")) == 2, "the workers have ended")
+                for one in (wire, *sockets):
+                    one.close()
+                wait_end(old, 75)
+        old.domains = {"example.org": (["*"], "maildir:{mail}/%d/%u")}
+        old.start()
+        old.wait_messages("alice", 1)
         old.stop()
 
     def test_one_at_a_time(self):

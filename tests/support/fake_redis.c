@@ -14,6 +14,7 @@
 enum { WAIT_MS = 8000 };
 
 static const struct fake_answer *wanted; /* by the run at hand */
+static const char *wanted_why;
 
 static void on_turn(struct turner *turner)
 {
@@ -70,6 +71,20 @@ void fake_redis_begin(struct fake_redis *fake)
 {
     make(fake);
     assert_true(turner_run(fake->turner, connected, WAIT_MS));
+}
+
+static bool says_why(struct turner *turner)
+{
+    return strcmp(redis_why(((struct fake_redis *)turner->user)->redis), wanted_why) == 0;
+}
+
+void fake_redis_until(struct fake_redis *fake, const char *why)
+{
+    make(fake);
+    wanted_why = why;
+    if (!turner_run(fake->turner, says_why, WAIT_MS))
+        assert_string_equal(redis_why(fake->redis), why);
+    assert_false(redis_is_connected(fake->redis));
 }
 
 void fake_redis_run(struct fake_redis *fake, uint32_t ms)

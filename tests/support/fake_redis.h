@@ -7,7 +7,7 @@
 #include "tests/support/scene.h"
 #include "tests/support/turner.h"
 
-enum { FAKE_REDIS_ANSWERS = 64, FAKE_REDIS_TIMEOUT_MS = 200 };
+enum { FAKE_REDIS_ANSWERS = 64, FAKE_REDIS_TIMEOUT_MS = 400 };
 
 /* Scripts: the server hears a command of one word, or of two. */
 #define HEAR_1(word)     "C *1", "c $", "C " word
@@ -47,8 +47,10 @@ void fake_redis_start(struct fake_redis *fake, void **state, const char *const *
                       const char *const *later);
 void fake_redis_stop(struct fake_redis *fake);
 
-/* fake_redis_begin waits until it is connected, fake_redis_run so many milliseconds. */
+/* fake_redis_begin waits until it is connected, fake_redis_until until it says why it is not,
+ * fake_redis_run so many milliseconds. */
 void fake_redis_begin(struct fake_redis *fake);
+void fake_redis_until(struct fake_redis *fake, const char *why);
 void fake_redis_run(struct fake_redis *fake, uint32_t ms);
 
 /* fake_redis_ask asks "GET word" and returns where the answer will be; fake_redis_wait waits for

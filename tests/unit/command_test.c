@@ -129,6 +129,22 @@ static void verbs_are_compared_whole(void **state)
         }
 }
 
+/* Version 1 of PROXY begins with its name, and the third line of version 2 is a NUL. */
+static void proxy_headers_are_recognised(void **state)
+{
+    (void)state;
+    const struct bytes lines[] = {BYTES("\0"), BYTES("PROXY UNKNOWN"), BYTES("PROXY\r\n\0"),
+                                  BYTES("proxy TCP4 192.0.2.1 192.0.2.2 1 2")};
+    struct command command;
+    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+        assert_int_equal(parse(lines[i], STRICT, &command),
+                         i == 2 ? COMMAND_BAD_OCTETS : COMMAND_OK);
+        assert_int_equal(command.verb, i == 2 ? VERB_UNKNOWN : VERB_PROXY);
+    }
+    (void)parse(BYTES("\0\0"), STRICT, &command);
+    assert_int_equal(command.verb, VERB_UNKNOWN);
+}
+
 static void http_is_recognised(void **state)
 {
     (void)state;
@@ -554,6 +570,7 @@ int main(void)
         cmocka_unit_test(every_verb_is_known_in_any_case),
         cmocka_unit_test(other_words_are_unknown),
         cmocka_unit_test(verbs_are_compared_whole),
+        cmocka_unit_test(proxy_headers_are_recognised),
         cmocka_unit_test(http_is_recognised),
         cmocka_unit_test(forbidden_octets_are_found_anywhere),
         cmocka_unit_test(arguments_are_wanted_or_not),

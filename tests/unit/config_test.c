@@ -50,6 +50,9 @@ static void what_is_left_out_has_its_default(void **state)
     assert_ptr_equal(config->courier.rules.routes, config->routes);
     assert_int_equal(config->log.level, LOG_INFO);
     assert_int_equal(config->log.format, LOG_LOGFMT);
+    assert_int_equal(config->log.output, LOG_STDERR);
+    assert_int_equal(config->log.descriptor, STDERR_FILENO);
+    assert_int_equal(config->log.repeats, 100);
     assert_false(config->io_baseline);
     assert_int_equal(config->io_buffer_count, 2048);
     assert_int_equal(config->io_buffer_size, 16 * 1024);
@@ -78,7 +81,7 @@ static void every_word_is_understood(void **state)
         "domain \"Example.org\" { recipients = {\"alice\", \"bob+*\", \"@users.txt\"}\n"
         "  deliver = \"maildir:/var/mail/%d/%u\" }\n"
         "domain \"example.net\" { recipients = {\"*\"} deliver = \"discard:\" }\n"
-        "log { level = debug format = json }\n"
+        "log { level = debug format = json output = stdout repeats = 7 }\n"
         "queue { lifetime = 30d }\n"
         "io { features = baseline buffers = 1024 buffer_size = 4k }");
     assert_int_equal(config->worker_count, 3);
@@ -97,6 +100,9 @@ static void every_word_is_understood(void **state)
     assert_int_equal(config->courier.rules.lifetime_s, 30 * 86400);
     assert_int_equal(config->log.level, LOG_DEBUG);
     assert_int_equal(config->log.format, LOG_JSON);
+    assert_int_equal(config->log.output, LOG_STDOUT);
+    assert_int_equal(config->log.descriptor, STDOUT_FILENO);
+    assert_int_equal(config->log.repeats, 7);
     assert_true(config->io_baseline);
     assert_int_equal(config->io_buffer_count, 1024);
     assert_int_equal(config->io_buffer_size, 4096);
@@ -156,6 +162,9 @@ static void wrong_values_are_told(void **state)
         WRONG(NEEDED "log { level = loud format = XML }\n",
               "4: log.level: \"loud\" is none of error, warn, info, debug\n"
               "4: log.format: \"XML\" is none of logfmt, json\n"),
+        WRONG(NEEDED "log { output = syslog repeats = 1000001 }\n",
+              "4: log.repeats: 1000001 is not between 0 and 1000000\n"
+              "4: log.output: \"syslog\" is none of stderr, stdout, journal\n"),
         WRONG(NEEDED "io { features = all buffers = 100 buffer_size = 1 }\n",
               "4: io.buffers: 100 is not a power of two\n"
               "4: io.buffer_size: 1 is not between 1k and 1M\n"

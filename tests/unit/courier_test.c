@@ -270,9 +270,8 @@ static void discards(void **state)
     struct routes *routes = house_routes(pairs);
     struct house house;
     house_open(&house, &plan, routes);
-    log_configure(house.log,
-                  &(const struct log_options){.descriptor = house.log_descriptor,
-                                              .level = LOG_WARN});
+    log_configure(house.log, &(const struct log_options){.descriptor = house.log_descriptor,
+                                                         .level = LOG_WARN});
     for (int i = 0; i < MESSAGES; i++) {
         house_stage(&house, i % 10 == 0 ? "a@example.net b@example.net" : "c@example.net",
                     BYTES("x\r\n"));

@@ -43,6 +43,14 @@ static void everything_that_may_be_said(void **state)
     assert_int_equal(inquiry.filter.older_s, 7200);
     assert_int_equal(inquiry.limit, 10);
     inquiry_free(&inquiry);
+    assert_true(
+        parse("{\"do\":\"trace\",\"ip\":\"192.0.2.0/24\",\"rcpt\":\"@b.example\",\"limit\":5}",
+              &inquiry, error));
+    assert_int_equal(inquiry.kind, INQUIRY_TRACE);
+    assert_string_equal(inquiry.trace_ip, "192.0.2.0/24");
+    assert_string_equal(inquiry.trace_rcpt, "@b.example");
+    assert_int_equal(inquiry.limit, 5);
+    inquiry_free(&inquiry);
     static const struct {
         const char *text;
         enum inquiry_kind kind;
@@ -73,38 +81,45 @@ static void mistakes_are_told(void **state)
     static const struct {
         const char *text, *error;
     } cases[] = {
-        {"",                                                  "no JSON: "                              },
-        {"{\"do\":",                                          "no JSON: "                              },
-        {"[]",                                                "no JSON object"                         },
-        {"null",                                              "no JSON: "                              },
-        {"{}",                                                "there is no \"do\""                     },
-        {"{\"do\":1}",                                        "\"do\" is nothing known: "              },
-        {"{\"do\":\"List\"}",                                 "\"do\" is nothing known: List"          },
-        {"{\"do\":\"list\",\"do\":\"remove\"}",               "no JSON: duplicate"                     },
-        {"{\"do\":\"remove\"}",                               "remove needs ids, a filter, or"         },
-        {"{\"do\":\"hold\"}",                                 "hold needs ids, a filter, or"           },
-        {"{\"do\":\"remove\",\"domian\":\"x\"}",              "unknown key, or not its value: domian"  },
-        {"{\"do\":\"remove\",\"all\":1}",                     "unknown key, or not its value: all"     },
-        {"{\"do\":\"remove\",\"all\":false}",                 "unknown key, or not its value: all"     },
-        {"{\"do\":\"remove\",\"all\":true,\"domain\":\"x\"}", "remove: \"all\" and a filter"           },
-        {"{\"do\":\"remove\",\"domain\":\"\"}",               "\"domain\" must be a text"              },
-        {"{\"do\":\"remove\",\"reason\":null}",               "\"reason\" must be a text"              },
-        {"{\"do\":\"remove\",\"older_than\":0}",              "\"older_than\" must be a number above"  },
-        {"{\"do\":\"remove\",\"older_than\":\"2h\"}",         "\"older_than\" must be a number above"  },
-        {"{\"do\":\"remove\",\"ids\":[]}",                    "\"ids\" must be a list of 1 to 4096 ids"},
-        {"{\"do\":\"remove\",\"ids\":\"x\"}",                 "\"ids\" must be a list of 1 to 4096 ids"},
-        {"{\"do\":\"remove\",\"ids\":[1]}",                   "\"\" is not the id of a message"        },
-        {"{\"do\":\"remove\",\"ids\":[\"abc\"]}",             "\"abc\" is not the id of a message"     },
-        {"{\"do\":\"list\",\"state\":\"stuck\"}",             "\"state\" is none of ready"             },
-        {"{\"do\":\"list\",\"state\":\"\"}",                  "\"state\" is none of ready"             },
-        {"{\"do\":\"show\"}",                                 "show needs \"ids\""                     },
-        {"{\"do\":\"show\",\"domain\":\"x\"}",                "show needs \"ids\""                     },
-        {"{\"do\":\"summary\",\"limit\":1}",                  "only list and trace have a \"limit\""   },
-        {"{\"do\":\"status\",\"domain\":\"x\"}",              "status has no filter"                   },
-        {"{\"do\":\"drain\",\"domain\":\"x\"}",               "drain has no filter"                    },
-        {"{\"do\":\"reload\",\"ids\":[\"aerukz4jvpg66\"]}",   "reload has no filter"                   },
-        {"{\"do\":\"handover\",\"state\":\"held\"}",          "handover has no filter"                 },
-        {"{\"do\":\"drain\",\"limit\":1}",                    "only list"                              },
+        {"",                                                          "no JSON: "                              },
+        {"{\"do\":",                                                  "no JSON: "                              },
+        {"[]",                                                        "no JSON object"                         },
+        {"null",                                                      "no JSON: "                              },
+        {"{}",                                                        "there is no \"do\""                     },
+        {"{\"do\":1}",                                                "\"do\" is nothing known: "              },
+        {"{\"do\":\"List\"}",                                         "\"do\" is nothing known: List"          },
+        {"{\"do\":\"list\",\"do\":\"remove\"}",                       "no JSON: duplicate"                     },
+        {"{\"do\":\"remove\"}",                                       "remove needs ids, a filter, or"         },
+        {"{\"do\":\"hold\"}",                                         "hold needs ids, a filter, or"           },
+        {"{\"do\":\"remove\",\"domian\":\"x\"}",                      "unknown key, or not its value: domian"  },
+        {"{\"do\":\"remove\",\"all\":1}",                             "unknown key, or not its value: all"     },
+        {"{\"do\":\"remove\",\"all\":false}",                         "unknown key, or not its value: all"     },
+        {"{\"do\":\"remove\",\"all\":true,\"domain\":\"x\"}",         "remove: \"all\" and a filter"           },
+        {"{\"do\":\"remove\",\"domain\":\"\"}",                       "\"domain\" must be a text"              },
+        {"{\"do\":\"remove\",\"reason\":null}",                       "\"reason\" must be a text"              },
+        {"{\"do\":\"remove\",\"older_than\":0}",                      "\"older_than\" must be a number above"  },
+        {"{\"do\":\"remove\",\"older_than\":\"2h\"}",                 "\"older_than\" must be a number above"  },
+        {"{\"do\":\"remove\",\"ids\":[]}",                            "\"ids\" must be a list of 1 to 4096 ids"},
+        {"{\"do\":\"remove\",\"ids\":\"x\"}",                         "\"ids\" must be a list of 1 to 4096 ids"},
+        {"{\"do\":\"remove\",\"ids\":[1]}",                           "\"\" is not the id of a message"        },
+        {"{\"do\":\"remove\",\"ids\":[\"abc\"]}",                     "\"abc\" is not the id of a message"     },
+        {"{\"do\":\"list\",\"state\":\"stuck\"}",                     "\"state\" is none of ready"             },
+        {"{\"do\":\"list\",\"state\":\"\"}",                          "\"state\" is none of ready"             },
+        {"{\"do\":\"show\"}",                                         "show needs \"ids\""                     },
+        {"{\"do\":\"show\",\"domain\":\"x\"}",                        "show needs \"ids\""                     },
+        {"{\"do\":\"summary\",\"limit\":1}",                          "only list and trace have a \"limit\""   },
+        {"{\"do\":\"trace\"}",                                        "trace needs \"ip\" or \"rcpt\""         },
+        {"{\"do\":\"trace\",\"ip\":\"::1\",\"state\":\"held\"}",      "trace needs"                            },
+        {"{\"do\":\"trace\",\"ip\":\"10.0.0.1/8\"}",                  "\"ip\": bits are set behind"            },
+        {"{\"do\":\"trace\",\"ip\":null}",                            "\"ip\" must be an IP address"           },
+        {"{\"do\":\"trace\",\"rcpt\":\"@\"}",                         "\"rcpt\" must be an address"            },
+        {"{\"do\":\"remove\",\"rcpt\":\"a@b.example\",\"all\":true}", "only trace has \"ip\""                  },
+        {"{\"do\":\"trace\",\"ip\":\"::1\",\"ip\":\"::2\"}",          "no JSON: duplicate"                     },
+        {"{\"do\":\"status\",\"domain\":\"x\"}",                      "status has no filter"                   },
+        {"{\"do\":\"drain\",\"domain\":\"x\"}",                       "drain has no filter"                    },
+        {"{\"do\":\"reload\",\"ids\":[\"aerukz4jvpg66\"]}",           "reload has no filter"                   },
+        {"{\"do\":\"handover\",\"state\":\"held\"}",                  "handover has no filter"                 },
+        {"{\"do\":\"drain\",\"limit\":1}",                            "only list"                              },
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char error[INQUIRY_ERROR_MAX] = "";

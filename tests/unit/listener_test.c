@@ -135,12 +135,61 @@ static void says_why_not(void **state)
     close(other);
 }
 
+/* Bound only: the address is ours, and nobody is let in before listener_begin. */
+static void binds_first(void **state)
+{
+    (void)state;
+    union address_any address;
+    assert_true(listener_parse("127.0.0.1:0", &address));
+    int descriptor = listener_bind(&address);
+    assert_true(descriptor >= 0);
+    for (int i = 0; i < 2; i++) {
+        int client = socket(AF_INET, SOCK_STREAM, 0);
+        int result = connect(client, &address.any, sizeof(address.v4));
+        assert_int_equal(result, i == 0 ? -1 : 0);
+        close(client);
+        assert_int_equal(listener_begin(descriptor), 0);
+    }
+    close(descriptor);
+}
+
+/* A socket from elsewhere: what kind it must be, and what it gets. */
+static void adopts(void **state)
+{
+    (void)state;
+    const char *what;
+    union address_any address, found;
+    assert_true(listener_parse("127.0.0.1:0", &address));
+    int good = socket(AF_INET, SOCK_STREAM, 0);
+    socklen_t len = sizeof(address.v4);
+    assert_int_equal(bind(good, &address.any, len), 0);
+    assert_false(listener_adopt(good, &found, &what)); /* it does not listen yet */
+    assert_non_null(strstr(what, "no TCP socket that listens"));
+    assert_int_equal(listen(good, 1), 0);
+    assert_int_equal(getsockname(good, &address.any, &len), 0);
+    assert_true(listener_adopt(good, &found, &what));
+    assert_memory_equal(&found, &address, sizeof(address.v4));
+    assert_int_equal(option(good, IPPROTO_TCP, TCP_NODELAY), 1);
+    assert_int_equal(option(good, SOL_SOCKET, SO_KEEPALIVE), 1);
+    assert_int_equal(fcntl(good, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+    assert_int_equal(fcntl(good, F_GETFL) & O_NONBLOCK, O_NONBLOCK);
+    close(good);
+    int pair[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    assert_false(listener_adopt(pair[0], &found, &what));
+    close(pair[0]);
+    close(pair[1]);
+    int datagrams = socket(AF_INET, SOCK_DGRAM, 0);
+    assert_false(listener_adopt(datagrams, &found, &what));
+    close(datagrams);
+    assert_false(listener_adopt(-1, &found, &what));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(parses),
-        cmocka_unit_test(listens),
-        cmocka_unit_test(says_why_not),
+        cmocka_unit_test(parses),      cmocka_unit_test(listens), cmocka_unit_test(says_why_not),
+        cmocka_unit_test(binds_first), cmocka_unit_test(adopts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -506,6 +506,24 @@ static void at_random(void **state)
     }
 }
 
+/* Messages to many destinations can't have all memory; those to one are not kept back by them. */
+static void many_destinations(void **state)
+{
+    (void)state;
+    struct queue *queue = make();
+    add(queue, 1, 0, 0);
+    assert_true(queue_reserve_consignments(queue, 1000));
+    assert_false(queue_reserve_consignments(queue, QUEUE_EXTRA_MAX + 1));
+    struct consignment *first = queue_take(queue, 0);
+    struct consignment *second_one = queue_split(queue, first);
+    assert_false(queue_reserve_consignments(queue, QUEUE_EXTRA_MAX));
+    assert_true(queue_reserve_consignments(queue, 0));
+    assert_true(queue_reserve(queue, 1));
+    assert_false(consignment_drop(queue, second_one));
+    assert_true(consignment_drop(queue, first));
+    queue_free(queue);
+}
+
 static void a_million(void **state)
 {
     (void)state;
@@ -559,6 +577,7 @@ int main(void)
         cmocka_unit_test(lines),
         cmocka_unit_test(finding),
         cmocka_unit_test(at_random),
+        cmocka_unit_test(many_destinations),
         cmocka_unit_test(a_million),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
