@@ -15,7 +15,8 @@ endif
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: all programs unit-tests fuzzers run test deps deps-test deps-bench bench bench-compare \
-	bench-relay bench-pictures fuzz tidy format check-neon install deb clean distclean help FORCE
+	bench-relay bench-pictures fuzz tidy format check-neon install deb clean distclean help \
+	FORCE
 
 # --- What Debian has to bring. --------------------------------------------------------------------
 

@@ -4,6 +4,7 @@
 #include "gateway/spool/reader.h"
 
 #include "gateway/base/check.h"
+#include "gateway/base/id.h"
 #include "gateway/spool/spool_inside.h"
 
 #include <errno.h>
@@ -275,13 +276,18 @@ static int read_failed(struct spool_reader *reader, int error)
 {
     struct spool *spool = reader->spool;
     const struct spool_message *message = &reader->message;
+    char id[ID_TEXT_LEN + 1], segment[17];
     if (reader->quiet)
         return error;
+    id_format(message->message_id, id);
+    snprintf(segment, sizeof(segment), "%016" PRIx64, message->generation);
     pthread_mutex_lock(&spool->log_mutex);
-    log_message(spool->shared_log, LOG_ERROR, "spool.read",
-                "message %016" PRIx64 " in segment %016" PRIx64 " at %" PRIu32 ": %s",
-                message->message_id, message->generation, message->offset,
-                error == -EBADMSG ? "damaged" : strerror(-error));
+    struct log_line line = log_begin(spool->shared_log, LOG_ERROR, "spool.read");
+    log_string(&line, "id", id);
+    log_string(&line, "segment", segment);
+    log_number(&line, "offset", message->offset);
+    log_string(&line, "error", error == -EBADMSG ? "damaged" : strerror(-error));
+    log_end(&line);
     pthread_mutex_unlock(&spool->log_mutex);
     return error;
 }
