@@ -49,7 +49,7 @@ static void check_good(struct bytes line, const struct command *command, bool ut
     bool rcpt = command->verb == VERB_RCPT;
     bool bdat = command->verb == VERB_BDAT;
     CHECK(command->verb != VERB_UNKNOWN && command->verb < VERB_COUNT);
-    for (size_t i = 0; i < line.len; i++)
+    for (size_t i = 0; i < line.len && command->verb != VERB_PROXY; i++)
         CHECK(line.data[i] != '\0' && line.data[i] != '\r' && line.data[i] != '\n');
     CHECK(mail || bdat || (!command->has_size && command->size == 0));
     CHECK(!bdat || command->has_size);

@@ -444,7 +444,8 @@ static void pile_up(struct visitor *visitor)
     if (visit->opened == 0 || visit->closed > 0 || visit->lent > 0)
         return;
     size_t room = stream_room(worker, visit->stream);
-    if (visit->stream->send_in_flight && visit->stream->collecting != NULL && room < 2000) {
+    bool piled = visit->stream->send_in_flight && visit->stream->collecting != NULL && room < 2000;
+    if (piled || visit->got_len + 1999 > MUCH) { /* a host in no hurry may never let it pile up */
         visit_lend(visit, visit->user, MUCH, 3);
         visit_end(visit);
         return;
