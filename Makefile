@@ -289,13 +289,13 @@ check-neon:
 			-o build/neon/$$(basename $$source .c).o $$source || exit 1; done; \
 	echo "  NEON  $$(ls build/neon | wc -l) files compiled"
 
-SYSCONFDIR ?= $(if $(filter /usr,$(PREFIX)),/etc,$(PREFIX)/etc)
 UNITDIR    ?= $(PREFIX)/lib/systemd/system
 INSTALLED  := $(filter-out ringmx ringmx-vectors ringmx-bench-%,$(NAMES))
 DOC := $(DESTDIR)$(PREFIX)/share/doc/ringmx
-CONF := $(DESTDIR)$(SYSCONFDIR)/ringmx/ringmx.conf
+CONF := $(DESTDIR)/etc/ringmx/ringmx.conf
 PAGES := $(filter-out docs/man/ringmx-vectors.1,$(wildcard docs/man/*.[1-8]))
-# A configuration that is there stays as it is.
+# The configuration is in /etc whatever PREFIX is, where the program looks for it; one that is there
+# stays as it is.
 install: programs
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/sbin $(BIN)/ringmx
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(INSTALLED:%=$(BIN)/%)

@@ -15,7 +15,6 @@
 #include <unistd.h>
 
 #include "gateway/gateway_life.h"
-#include "gateway/gateway_memory.h"
 #include "gateway/gateway_sandbox.h"
 #include "tls/crypto.h"
 
@@ -165,21 +164,6 @@ static bool start_hand(struct gateway *gateway, struct hand *hand)
         log_message(gateway->log_port, LOG_ERROR, "start_failed", "worker: %s: %s",
                     hand->what == NULL ? "thread" : hand->what, strerror(error));
     return error == 0;
-}
-
-/* say_memory tells what may be needed at most, and warns when the machine has less. */
-static void say_memory(struct gateway *gateway)
-{
-    uint64_t here = memory_here();
-    bool too_much = here != 0 && gateway->memory > here;
-    struct log_line line =
-        log_begin(gateway->log_port, too_much ? LOG_WARN : LOG_INFO, "memory_contract");
-    log_number(&line, "octets", gateway->memory);
-    log_number(&line, "here", here);
-    if (too_much)
-        log_string(&line, "msg",
-                   "load could need more than there is: ringmx --check tells what for");
-    log_end(&line);
 }
 
 static void say_started(struct gateway *gateway)
@@ -399,7 +383,7 @@ static bool start(struct gateway *gateway, bool takeover)
     if (error[0] != '\0')
         gateway_say(gateway, LOG_WARN, "sandbox", error);
     atomic_store(&gateway->health.phase, HEALTH_SERVING);
-    say_memory(gateway);
+    gateway_say_memory(gateway);
     say_started(gateway);
     handover_notify("MAINPID=%d\nREADY=1\nSTATUS=Serving", (int)getpid());
     return true;
@@ -482,10 +466,8 @@ int gateway_run(const char *path, struct config *config, bool takeover)
                               .yield = {.descriptor = -1},
                               .signals = -1,
                               .start_code = EX_CONFIG};
-    struct memory_contract contract;
     int exit_code = EX_CONFIG;
-    memory_contract(config, &contract); /* first: it counts what is there now */
-    gateway.memory = contract.octets;
+    memory_contract(config, &gateway.memory); /* first: it counts what is there now */
     if (begin(&gateway)) {
         gateway.log_port = log_port_new(gateway.log, "main");
         gateway.scanner = scan_choose_best(); /* before threads start */

@@ -41,8 +41,8 @@ void gateway_admin_sources(struct gateway *gateway)
         .expiries = gateway->expiries,
         .version = RINGMX_VERSION,
         .started_s = (uint64_t)time(NULL),
-        .connections_max = gateway->initial->server.connections_max,
-        .memory_max = gateway->memory,
+        .connections_max = gateway->current->server.connections_max,
+        .memory_max = gateway->memory.octets,
     };
     for (size_t i = 0; i < gateway->hand_count; i++)
         sources->workers[i] = (struct metrics_worker){
@@ -50,6 +50,32 @@ void gateway_admin_sources(struct gateway *gateway)
             .worker = &gateway->hands[i].worker,
         };
     http_sources(gateway->http, sources);
+}
+
+void gateway_say_memory(struct gateway *gateway)
+{
+    uint64_t here = memory_here();
+    bool too_much = here != 0 && gateway->memory.octets > here;
+    struct log_line line =
+        log_begin(gateway->log_port, too_much ? LOG_WARN : LOG_INFO, "memory_contract");
+    log_number(&line, "octets", gateway->memory.octets);
+    log_number(&line, "here", here);
+    if (too_much)
+        log_string(&line, "msg",
+                   "load could need more than there is: ringmx --check tells what for");
+    log_end(&line);
+}
+
+void gateway_admin_limits(struct gateway *gateway)
+{
+    uint64_t before = gateway->memory.octets;
+    uint32_t most = gateway->initial->server.connections_max;
+    uint32_t connections = gateway->current->server.connections_max;
+    memory_contract_reloaded(gateway->initial, gateway->current, &gateway->memory);
+    http_limits(gateway->http, &gateway->sources, connections < most ? connections : most,
+                gateway->memory.octets);
+    if (gateway->memory.octets != before)
+        gateway_say_memory(gateway);
 }
 
 void gateway_admin_stop(struct gateway *gateway)

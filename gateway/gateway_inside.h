@@ -9,6 +9,7 @@
 #include "gateway/admin/orders.h"
 #include "gateway/contexts.h"
 #include "gateway/gateway_handover.h"
+#include "gateway/gateway_memory.h"
 
 /* One worker thread with all that is its own. */
 struct hand {
@@ -47,8 +48,8 @@ struct yield {
 
 struct gateway {
     const char *path;
-    uint64_t memory;        /* octets that may be needed at most (gateway_memory.h) */
-    struct config *initial; /* what can't be reloaded is borrowed from here for ever */
+    struct memory_contract memory; /* what may be needed at most, since the start */
+    struct config *initial;        /* what can't be reloaded is borrowed from here for ever */
     struct config *current;
     struct log *log;
     struct log_port *log_port;
@@ -121,6 +122,12 @@ void gateway_tls_say_warnings(struct gateway *gateway, const struct config *conf
  * logged why not. */
 bool gateway_admin_start(struct gateway *gateway) __attribute__((warn_unused_result));
 void gateway_admin_sources(struct gateway *gateway);
+
+/* gateway_admin_limits shows the limits that a reload has changed, and says what memory may be
+ * needed now; gateway_say_memory says so, and warns when the machine has less. */
+void gateway_admin_limits(struct gateway *gateway);
+void gateway_say_memory(struct gateway *gateway);
+
 void gateway_admin_stop(struct gateway *gateway);
 
 /* gateway_addresses returns the addresses that others reach us at by SMTP, owned: those of the

@@ -41,7 +41,7 @@ enum measured {
     MESSAGE_OCTETS = 256,            /* with one destination; queue.h */
     ARRIVAL_OCTETS = 128,            /* and as long as the courier has not heard of it */
     CONSIGNMENT_OCTETS = 96,         /* each further destination */
-    DESTINATION_OCTETS = 4096,       /* with its hosts */
+    SEARCH_QUESTIONS = 33 * 512,     /* of one destination, to the DNS */
     DELIVERY_OCTETS = 640 * 1024,    /* a connection of ours that is under way: text read ahead */
     LOAN_OCTETS = 288 * 1024,        /* and TLS records of it */
     CLIENT_OCTETS = 8192,            /* and itself */
@@ -178,8 +178,11 @@ static void add_delivery(struct sum *sum, const struct config *config)
     add(sum, "queue", "queue.messages x (384 + limits.recipients / 8), and 96M",
         messages * (MESSAGE_OCTETS + ARRIVAL_OCTETS + marks) +
             (uint64_t)QUEUE_EXTRA_MAX * CONSIGNMENT_OCTETS);
-    add_allocated(sum, "destinations", "16384 remembered x 4k",
-                  (uint64_t)DESTINATION_OCTETS * DESTINATIONS_REMEMBERED);
+    add_allocated(sum, "destinations", "(262144 + domains) x 1.4k, and 54M of hosts",
+                  (DESTINATIONS_MAX + (uint64_t)config->domain_count) * DESTINATION_OCTETS +
+                      (uint64_t)DESTINATIONS_HOSTS * sizeof(struct exchange_host));
+    add_allocated(sum, "searches for hosts", "1024 x 37k",
+                  (uint64_t)DESTINATIONS_SEARCHES * (EXCHANGE_SEARCH_OCTETS + SEARCH_QUESTIONS));
     add_allocated(sum, "deliveries", "deliver.connections x 1.2M",
                   connections * (DELIVERY_OCTETS + LOAN_OCTETS + CLIENT_OCTETS + TLS_RECORD_MAX +
                                  4 * BLOCK_SIZE) +
@@ -203,9 +206,9 @@ static void add_rest(struct sum *sum, const struct config *config)
     add(sum, "spool", "24M", SPOOL);
     add(sum, "log", "(workers + threads) x 1M", threads * LOG_PORT);
     add(sum, "stacks", "threads x 192k", threads * STACK);
-    add_allocated(sum, "control, http", "admin.control 32M, admin.http 24M",
-                  (config->control_path != NULL ? CONTROL : 0) +
-                      (config->http.any.sa_family != AF_UNSPEC ? HTTP : 0));
+    bool http = config->http.any.sa_family != AF_UNSPEC || config->agent.any.sa_family != AF_UNSPEC;
+    add_allocated(sum, "control, http", "admin.control 32M, admin.http or admin.agent 24M",
+                  (config->control_path != NULL ? CONTROL : 0) + (http ? HTTP : 0));
     add(sum, "allocator", "a quarter of what it gives out", sum->allocated / 4);
 }
 
@@ -219,11 +222,11 @@ static void add_recovery(struct sum *sum, const struct config *config, uint64_t 
         start > later ? start - later : 0);
 }
 
-void memory_contract(const struct config *config, struct memory_contract *out)
+static void add_all(const struct config *config, uint64_t tables, struct memory_contract *out)
 {
     struct sum sum = {.contract = out};
     *out = (struct memory_contract){0};
-    add(&sum, "program and tables", "twice what they take now: a reload has both", 2 * resident());
+    add(&sum, "program and tables", "three times what they take now: a reload has them", tables);
     uint64_t before = out->octets;
     add_workers(&sum, config);
     add_tls(&sum, config);
@@ -231,6 +234,51 @@ void memory_contract(const struct config *config, struct memory_contract *out)
     add_delivery(&sum, config);
     add_rest(&sum, config);
     add_recovery(&sum, config, later);
+}
+
+void memory_contract(const struct config *config, struct memory_contract *out)
+{
+    add_all(config, 3 * resident(), out);
+}
+
+static struct memory_part *find_part(struct memory_contract *contract, const char *name)
+{
+    for (uint32_t i = 0; i < contract->count; i++)
+        if (strcmp(contract->parts[i].name, name) == 0)
+            return &contract->parts[i];
+    CHECK(contract->count < MEMORY_PARTS_MAX);
+    contract->parts[contract->count] = (struct memory_part){.name = name};
+    return &contract->parts[contract->count++];
+}
+
+void memory_contract_reloaded(const struct config *initial, const struct config *loaded,
+                              struct memory_contract *contract)
+{
+    struct memory_contract now;
+    struct config config = *loaded; /* a view: nothing in it is owned */
+    config.worker_count = initial->worker_count;
+    config.tls_helpers = initial->tls_helpers;
+    config.has_redis = initial->has_redis;
+    config.control_path = initial->control_path;
+    config.http = initial->http;
+    config.agent = initial->agent;
+    config.through_memory = initial->through_memory;
+    config.io_buffer_count = initial->io_buffer_count;
+    config.io_buffer_size = initial->io_buffer_size;
+    config.spool.staging_size = initial->spool.staging_size;
+    config.courier.connections_max = initial->courier.connections_max;
+    config.courier.store_threads = initial->courier.store_threads;
+    config.courier.dns.cache_max = initial->courier.dns.cache_max;
+    if (config.server.connections_max > initial->server.connections_max)
+        config.server.connections_max = initial->server.connections_max;
+    add_all(&config, 0, &now); /* the tables of the start have room for those of a reload */
+    for (uint32_t i = 0; i < now.count; i++) {
+        struct memory_part *part = find_part(contract, now.parts[i].name);
+        if (now.parts[i].octets <= part->octets)
+            continue;
+        contract->octets += now.parts[i].octets - part->octets;
+        *part = now.parts[i];
+    }
 }
 
 /* --- for people --- */

@@ -23,6 +23,11 @@ struct memory_contract {
  * config_load. */
 void memory_contract(const struct config *config, struct memory_contract *out);
 
+/* memory_contract_reloaded adds what `loaded` can need more than before, part by part, after a
+ * reload: what was taken once may stay. What only a restart changes is that of `initial`. */
+void memory_contract_reloaded(const struct config *initial, const struct config *loaded,
+                              struct memory_contract *contract);
+
 /* memory_print writes it for people, with a line that begins with "warning:" when it is more than
  * memory_here. */
 void memory_print(const struct memory_contract *contract, FILE *out);

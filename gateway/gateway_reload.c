@@ -39,6 +39,7 @@ static void adopt(struct gateway *gateway, struct config *loaded, struct context
         control_configure(gateway->control, loaded->routes);
     gateway->current = loaded;
     gateway->contexts = contexts;
+    gateway_admin_limits(gateway);
     /* Nobody looks at the old any more; else they stay, which only costs memory. */
     if (all && old != gateway->initial)
         config_free(old);

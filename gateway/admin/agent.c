@@ -10,7 +10,10 @@
 
 #include "gateway/base/clock.h"
 
-enum { LINGER_US = 1000 * 1000 };
+enum {
+    LINGER_US = 1000 * 1000,
+    TAKEN_MAX = 16, /* in a turn */
+};
 
 void agent_init(struct agent *agent, int listener, const struct health *health)
 {
@@ -51,18 +54,20 @@ size_t agent_line(const struct health *health, char *out)
     return (size_t)len;
 }
 
-static void take(struct agent *agent, uint64_t now_us)
+/* take answers one who waits. False: nobody does. */
+static bool take(struct agent *agent, uint64_t now_us)
 {
     char line[AGENT_LINE_MAX];
     int descriptor = accept4(agent->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (descriptor < 0)
-        return;
+        return false;
     size_t len = agent_line(agent->health, line);
     (void)!send(descriptor, line, len, MSG_NOSIGNAL | MSG_DONTWAIT);
     shutdown(descriptor, SHUT_WR);
     struct agent_client *client = &agent->clients[agent->next++ % AGENT_CLIENTS_MAX];
     hang_up(client);
     *client = (struct agent_client){descriptor, now_us + LINGER_US};
+    return true;
 }
 
 void agent_prepare(const struct agent *agent, struct pollfd *polled)
@@ -88,6 +93,7 @@ void agent_serve(struct agent *agent, const struct pollfd *polled, uint64_t now_
             (now_us >= client->deadline_us || (told && has_gone(client))))
             hang_up(client);
     }
-    if (polled[0].revents != 0)
-        take(agent, now_us);
+    for (int i = 0; i < TAKEN_MAX && polled[0].revents != 0; i++)
+        if (!take(agent, now_us))
+            return;
 }

@@ -17,17 +17,17 @@
 #include <unistd.h>
 
 #include "gateway/admin/agent.h"
+#include "gateway/admin/http_clients.h"
 #include "gateway/admin/page.h"
 #include "gateway/admin/status.h"
 #include "gateway/base/bell.h"
 #include "gateway/base/clock.h"
 
 enum {
-    CONNECTIONS_MAX = 64,
     CONNECTION_MEMORY = 16 * 1024,
     IDLE_S = 15,
-    REQUEST_US = 10 * 1000 * 1000, /* from the end of a request to the end of the next one */
-    HURRY_US = 1000 * 1000,        /* the same, when half of the places are taken */
+    FAREWELL_US = 200 * 1000, /* for what is under way when we stop */
+    FAREWELL_TURN_US = 5 * 1000,
     STACK_SIZE = 256 * 1024,
     NICE = 10,
     POLL_MS = 1000,
@@ -41,18 +41,13 @@ enum {
     POLLS = POLL_AGENT + AGENT_POLLS,
 };
 
-/* A connection, as long as MHD has it. */
-struct http_client {
-    MHD_socket descriptor; /* -1: nobody */
-    uint64_t since_us;     /* when its request began, or the last one ended */
-};
-
 struct http {
     struct http_options options;
     struct log_port *log;
     struct MHD_Daemon *daemon; /* NULL: none */
+    int listener;              /* that MHD listens at no more; -1: it does, or there is none */
     struct agent agent;
-    struct http_client clients[CONNECTIONS_MAX];
+    struct http_clients clients;
     char policy[PAGE_POLICY_MAX];
     int bell; /* eventfd: stop */
     pthread_t thread, sampling;
@@ -131,7 +126,7 @@ static bool open_daemon(struct http *http, char *error, size_t error_size)
     if (descriptor >= 0)
         http->daemon = MHD_start_daemon(
             MHD_USE_EPOLL, 0, NULL, NULL, answer, http, MHD_OPTION_LISTEN_SOCKET, descriptor,
-            MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
+            MHD_OPTION_CONNECTION_LIMIT, (unsigned)HTTP_CLIENTS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
             (unsigned)IDLE_S, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
             MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
             MHD_OPTION_NOTIFY_CONNECTION, connection_noted, http, MHD_OPTION_NOTIFY_COMPLETED,
@@ -173,8 +168,8 @@ struct http *http_start(const struct http_options *options, char *error, size_t 
     http->log = log_port_new(options->log, "http");
     pthread_mutex_init(&http->lock, NULL);
     pthread_mutex_init(&http->stepping, NULL);
-    for (size_t i = 0; i < CONNECTIONS_MAX; i++)
-        http->clients[i].descriptor = -1;
+    http->listener = -1;
+    http_clients_init(&http->clients);
     agent_init(&http->agent, -1, options->health);
     http->sampler = sampler_new();
     http->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -198,6 +193,25 @@ void http_sources(struct http *http, const struct metrics_sources *sources)
     bell_ring(&http->alarm);
 }
 
+void http_limits(struct http *http, struct metrics_sources *sources, uint32_t connections_max,
+                 uint64_t memory_max)
+{
+    if (http == NULL)
+        return;
+    pthread_mutex_lock(&http->lock);
+    sources->connections_max = connections_max;
+    sources->memory_max = memory_max;
+    pthread_mutex_unlock(&http->lock);
+}
+
+/* quiesce takes the socket that listens from MHD. Another process may listen at it, too, so it is
+ * closed later, and no more. */
+static void quiesce(struct http *http)
+{
+    if (http->daemon != NULL && http->listener < 0)
+        http->listener = MHD_quiesce_daemon(http->daemon);
+}
+
 void http_stop(struct http *http)
 {
     if (http == NULL)
@@ -212,13 +226,11 @@ void http_stop(struct http *http)
     if (http->has_thread)
         pthread_join(http->thread, NULL);
     agent_close(&http->agent);
-    if (http->daemon != NULL) {
-        /* Another process may listen at the same socket, so it is closed and no more. */
-        int listener = MHD_quiesce_daemon(http->daemon);
+    quiesce(http);
+    if (http->daemon != NULL)
         MHD_stop_daemon(http->daemon);
-        if (listener >= 0)
-            close(listener);
-    }
+    if (http->listener >= 0)
+        close(http->listener);
     if (http->bell >= 0)
         close(http->bell);
     sampler_free(http->sampler);
@@ -273,18 +285,14 @@ static void *sample(void *argument)
 
 /* --- the thread that answers --- */
 
-/* A client that does not get on with its request, octet by octet, is not idle for MHD. */
-static void end_slow(struct http *http, uint64_t now_us)
+/* finish answers those who are here, for a moment. */
+static void finish(struct http *http)
 {
-    size_t count = 0;
-    for (size_t i = 0; i < CONNECTIONS_MAX; i++)
-        count += http->clients[i].descriptor >= 0;
-    uint64_t patience_us = count > CONNECTIONS_MAX / 2 ? HURRY_US : REQUEST_US;
-    for (size_t i = 0; i < CONNECTIONS_MAX; i++) {
-        struct http_client *client = &http->clients[i];
-        if (client->descriptor >= 0 && now_us - client->since_us > patience_us)
-            shutdown(client->descriptor, SHUT_RDWR);
-    }
+    uint64_t until_us = clock_monotonic_us() + FAREWELL_US;
+    quiesce(http);
+    while (http->daemon != NULL && MHD_run(http->daemon) == MHD_YES &&
+           !http_clients_answered(&http->clients) && clock_monotonic_us() < until_us)
+        usleep(FAREWELL_TURN_US);
 }
 
 static int wait_ms(const struct http *http)
@@ -320,8 +328,9 @@ static void *serve(void *argument)
             (void)MHD_run(http->daemon);
         uint64_t now_us = clock_monotonic_us();
         agent_serve(&http->agent, &polled[POLL_AGENT], now_us);
+        http_clients_tidy(&http->clients);
         if (now_us - second_us >= SECOND_US) {
-            end_slow(http, now_us);
+            http_clients_end_slow(&http->clients);
             second_us = now_us;
             turns = 0;
         }
@@ -329,6 +338,7 @@ static void *serve(void *argument)
         if (++turns > TURNS_MAX)
             usleep(PAUSE_US);
     }
+    finish(http);
     return NULL;
 }
 
@@ -338,19 +348,12 @@ static void connection_noted(void *user, struct MHD_Connection *connection, void
 {
     struct http *http = user;
     if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
-        struct http_client *client = *place;
-        if (client != NULL)
-            client->descriptor = -1;
+        http_client_gone(*place);
         return;
     }
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-    for (size_t i = 0; i < CONNECTIONS_MAX && info != NULL; i++)
-        if (http->clients[i].descriptor < 0) {
-            http->clients[i] = (struct http_client){info->connect_fd, clock_monotonic_us()};
-            *place = &http->clients[i];
-            return;
-        }
+    *place = info == NULL ? NULL : http_clients_add(&http->clients, info->connect_fd);
 }
 
 static struct http_client *client_of(struct MHD_Connection *connection)
@@ -364,9 +367,7 @@ static void request_noted(void *user, struct MHD_Connection *connection, void **
                           enum MHD_RequestTerminationCode code)
 {
     (void)user, (void)request, (void)code;
-    struct http_client *client = client_of(connection);
-    if (client != NULL)
-        client->since_us = clock_monotonic_us();
+    http_client_progress(client_of(connection), HTTP_IDLE);
 }
 
 /* --- answers --- */
@@ -495,6 +496,7 @@ static enum MHD_Result answer(void *user, struct MHD_Connection *connection, con
         *request = http;
         return MHD_YES;
     }
+    http_client_progress(client_of(connection), HTTP_ANSWERING);
     struct reply_text reply = find_answer(http, connection, url, method);
     struct MHD_Response *response =
         reply.text == NULL ? NULL

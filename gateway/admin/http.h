@@ -27,7 +27,12 @@ struct http *http_start(const struct http_options *options, char *error, size_t 
  * looks at the old ones when it returns. */
 void http_sources(struct http *http, const struct metrics_sources *sources);
 
-/* http_stop ends all connections and threads. NULL is allowed. */
+/* http_limits changes two of the figures in `sources`, which it may be looking at. */
+void http_limits(struct http *http, struct metrics_sources *sources, uint32_t connections_max,
+                 uint64_t memory_max);
+
+/* http_stop answers what is under way, in a moment, and ends all connections and threads. NULL is
+ * allowed. */
 void http_stop(struct http *http);
 
 #endif

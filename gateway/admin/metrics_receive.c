@@ -152,6 +152,7 @@ void metrics_tls(struct exposition *out, const struct metrics_sources *sources)
         exposition_count(
             out, total(sources, FIELD(tls.failures) + i * sizeof(uint64_t)), "reason",
             i == TLS_FAILURE_NONE ? "unfinished" : tls_failure_name((enum tls_failure)i), NULL);
+    exposition_count(out, total(sources, FIELD(tls.silent)), "reason", "silent", NULL);
     if (sources->admission != NULL)
         exposition_single(out, "ringmx_tls_handshakes_running", EXPOSITION_GAUGE,
                           "TLS handshakes under way, now.",

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gateway/base/characters.h"
+
 enum { GAP = 2 /* blanks between columns */ };
 
 struct sheet {
@@ -166,7 +168,8 @@ char *sheet_clean(char *text)
     const uint8_t *from = (const uint8_t *)text;
     while (*from != '\0') {
         size_t len = sequence(from);
-        bool bad = len == 0 || *from < 0x20 || *from == 0x7f || (*from == 0xc2 && from[1] < 0xa0);
+        bool bad = len == 0 || *from < 0x20 || *from == 0x7f || (*from == 0xc2 && from[1] < 0xa0) ||
+                   character_misleads(character_number(from, len));
         if (bad)
             *to++ = '?';
         else

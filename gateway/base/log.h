@@ -74,9 +74,10 @@ void log_line_number(struct log_line *line, const char *key, size_t key_len, uin
 
 /* log_begin opens a line `time=... level=... event=EVENT`; then keys in any number; log_end hands
  * it over. Keys and `event` are constants of [a-z0-9_.]. Values may hold any octets from the
- * network: quoted and escaped as the format asks (control octets and invalid UTF-8 as \xNN or
- * \u00NN), cut at 512 octets. log_begin_often is for what strangers can cause at will,
- * log_begin_audit for what must never be left out (enum log_bound). */
+ * network: quoted and escaped as the format asks (control octets, invalid UTF-8, and characters
+ * that end or turn round a line of text, as \xNN or \uNNNN), cut at 512 octets. log_begin_often is
+ * for what strangers can cause at will, log_begin_audit for what must never be left out (enum
+ * log_bound). */
 static inline struct log_line log_begin(struct log_port *port, enum log_level level,
                                         const char *event)
 {
@@ -129,14 +130,19 @@ struct log_snapshot {
 /* log_snapshot reads the counters; any thread. */
 void log_snapshot(const struct log *log, struct log_snapshot *snapshot);
 
-enum { LOG_RECENT_MAX = 50, LOG_RECENT_TEXT_MAX = 400 };
+enum {
+    LOG_RECENT_EACH = 25, /* of each level: a flood of warnings leaves the errors where they are */
+    LOG_RECENT_MAX = 2 * LOG_RECENT_EACH,
+    LOG_RECENT_TEXT_MAX = 400,
+};
 
 struct log_recent {
     char text[LOG_RECENT_TEXT_MAX]; /* the line as written, without priority and line end, cut */
 };
 
 /* log_recent copies the newest lines at warn and error (at most `count`), oldest first, and returns
- * how many; *sequence counts all there ever were. Any thread. */
+ * how many; *sequence counts all there ever were. Those of log_begin_often are left out,
+ * and those of log_begin_audit are warnings. Any thread. */
 uint32_t log_recent(struct log *log, struct log_recent *out, uint32_t count, uint64_t *sequence);
 
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "gateway/base/characters.h"
 #include "gateway/base/check.h"
 #include "gateway/base/counter.h"
 #include "gateway/base/log_port.h"
@@ -70,7 +71,7 @@ struct log_line log_line_begin(struct log_port *port, enum log_level level, enum
     CHECK(!port->open);
     log_time(port);
     if ((level <= LOG_WARN || bound == LOG_BOUND_OFTEN) && bound != LOG_BOUND_AUDIT &&
-        log_repeats_over(port, level, event, event_len))
+        log_repeats_over(port, level, bound, event, event_len))
         return (struct log_line){0};
     uint64_t head = atomic_load_explicit(&port->head, memory_order_relaxed);
     if (!has_room(port, head))
@@ -80,6 +81,10 @@ struct log_line log_line_begin(struct log_port *port, enum log_level level, enum
     bool json = mode & LOG_MODE_JSON;
     port->format = json ? LOG_JSON : LOG_LOGFMT;
     port->level = level;
+    /* What strangers cause one by one must not push out what is wrong with us. */
+    port->recent = bound == LOG_BOUND_OFTEN                       ? LOG_DEBUG
+                   : bound == LOG_BOUND_AUDIT && level < LOG_WARN ? LOG_WARN
+                                                                  : level;
     const struct level_text *text = &levels[json][level];
     char *start = port->ring + head % LOG_RING_SIZE;
     char *at = start;
@@ -174,8 +179,8 @@ void log_end(struct log_line *line)
     if (line->at > ring_end)
         memcpy(port->ring, ring_end, (size_t)(line->at - ring_end));
     counter_add(&port->lines[port->level], 1);
-    if (port->level <= LOG_WARN)
-        log_recent_mark(port, head);
+    if (port->recent <= LOG_WARN)
+        log_recent_mark(port, port->recent, head);
     head += (uint64_t)(line->at - (port->ring + head % LOG_RING_SIZE));
     port->open = false;
     line->port = NULL;
@@ -323,12 +328,31 @@ static size_t character_len(const uint8_t *data, size_t len)
     return want;
 }
 
+static const char hexadecimal[] = "0123456789abcdef";
+
 static char *put_hex(char *at, uint8_t octet, enum log_format format)
 {
-    static const char digits[] = "0123456789abcdef";
     at = format == LOG_JSON ? put(at, "\\u00", 4) : put(at, "\\x", 2);
-    *at++ = digits[octet >> 4];
-    *at++ = digits[octet & 15];
+    *at++ = hexadecimal[octet >> 4];
+    *at++ = hexadecimal[octet & 15];
+    return at;
+}
+
+/* put_character writes a well-formed character as it is, or escaped, which never takes more than
+ * six octets for each of it. */
+static char *put_character(char *at, const uint8_t *data, size_t len, enum log_format format)
+{
+    uint32_t number = character_number(data, len);
+    if (!character_misleads(number))
+        return put(at, (const char *)data, len);
+    if (format == LOG_JSON) {
+        at = put(at, "\\u", 2);
+        for (int shift = 12; shift >= 0; shift -= 4)
+            *at++ = hexadecimal[number >> shift & 15];
+        return at;
+    }
+    for (size_t i = 0; i < len; i++)
+        at = put_hex(at, data[i], format);
     return at;
 }
 
@@ -350,7 +374,7 @@ static char *put_escaped(char *at, const uint8_t *data, size_t len, enum log_for
                 at = put_hex(at, octet, format);
                 continue;
             }
-            at = put(at, (const char *)data + i, character);
+            at = put_character(at, data + i, character, format);
             i += character - 1;
         }
     }

@@ -23,6 +23,7 @@ enum {
     LOG_PORTS_MAX = 128,
     LOG_REPEATS_MAX = 64, /* events of one port that are bounded; more are all written */
     LOG_MARKS_MAX = 64,   /* lines at warn and error between two turns of the log thread */
+    LOG_MARKS_WARN_MAX = LOG_MARKS_MAX / 2, /* the rest is for errors */
 };
 
 /* An event of a port that is bounded: how often it came. */
@@ -30,6 +31,7 @@ struct log_repeat {
     const char *event; /* a constant */
     size_t event_len;
     enum log_level level; /* of the first */
+    enum log_bound bound; /* likewise */
     int64_t second;       /* in which so many were written: */
     uint32_t written;
     _Atomic uint64_t suppressed;
@@ -37,6 +39,19 @@ struct log_repeat {
     /* Of the log thread. */
     uint64_t told;   /* of `suppressed` */
     uint64_t proven; /* of `told`: the line was taken */
+};
+
+/* Where a line at warn or error begins. */
+struct log_mark {
+    uint64_t position;
+    enum log_level level;
+};
+
+/* The newest lines of a level. */
+struct log_kept {
+    uint64_t count;                    /* all there ever were */
+    uint64_t numbers[LOG_RECENT_EACH]; /* among those of both levels */
+    struct log_recent lines[LOG_RECENT_EACH];
 };
 
 struct log_port {
@@ -52,12 +67,13 @@ struct log_port {
     enum log_format format; /* of the line under construction: the log's may change meanwhile */
     enum log_level level;   /* of it, too */
     bool open;              /* a line is under construction */
+    enum log_level recent;  /* those it is kept among; above LOG_WARN: none */
     char time[LOG_TIME_LEN];
     _Atomic uint64_t lines[4]; /* by enum log_level */
     _Atomic uint32_t repeat_count;
     struct log_repeat repeats[LOG_REPEATS_MAX];
     _Atomic uint32_t mark_head;
-    uint64_t marks[LOG_MARKS_MAX]; /* where lines at warn and error begin */
+    struct log_mark marks[LOG_MARKS_MAX];
 
     /* Of the log thread. */
     alignas(64) _Atomic uint64_t tail; /* start of what was not written yet */
@@ -97,13 +113,13 @@ struct log {
 
     pthread_mutex_t recent_mutex; /* of the two below */
     uint64_t recent_count;        /* all there ever were */
-    struct log_recent recent[LOG_RECENT_MAX];
+    struct log_kept recent[2];    /* by enum log_level: strangers can cause warnings, not errors */
 };
 
 /* log_repeats_over: the event had its lines of this second; this one is counted, and is not to be
  * written. Producer. */
-bool log_repeats_over(struct log_port *port, enum log_level level, const char *event,
-                      size_t event_len);
+bool log_repeats_over(struct log_port *port, enum log_level level, enum log_bound bound,
+                      const char *event, size_t event_len);
 
 /* log_repeats_tell writes a line for each event that was suppressed since it was told last;
  * log_repeats_told hears whether the batch with these lines was taken. Log thread. */
@@ -113,7 +129,7 @@ uint64_t log_repeats_count(const struct log_port *port); /* any thread */
 
 /* log_recent_mark notes where a line at warn or error begins, before it is handed over. Producer.
  * log_recent_gather keeps those that the batch in hand has of a port. Log thread. */
-void log_recent_mark(struct log_port *port, uint64_t position);
+void log_recent_mark(struct log_port *port, enum log_level level, uint64_t position);
 void log_recent_gather(struct log *log, struct log_port *port);
 
 /* log_time brings port->time up to date. */

@@ -6,8 +6,8 @@
 
 /* find returns the entry of an event, a new one perhaps; NULL: there is no room for it. Mostly the
  * constant is the same one; two of the same text are one event. */
-static struct log_repeat *find(struct log_port *port, enum log_level level, const char *event,
-                               size_t event_len)
+static struct log_repeat *find(struct log_port *port, enum log_level level, enum log_bound bound,
+                               const char *event, size_t event_len)
 {
     uint32_t count = atomic_load_explicit(&port->repeat_count, memory_order_relaxed);
     for (uint32_t i = 0; i < count; i++) {
@@ -22,15 +22,16 @@ static struct log_repeat *find(struct log_port *port, enum log_level level, cons
     repeat->event = event;
     repeat->event_len = event_len;
     repeat->level = level;
+    repeat->bound = bound;
     atomic_store_explicit(&port->repeat_count, count + 1, memory_order_release);
     return repeat;
 }
 
-bool log_repeats_over(struct log_port *port, enum log_level level, const char *event,
-                      size_t event_len)
+bool log_repeats_over(struct log_port *port, enum log_level level, enum log_bound bound,
+                      const char *event, size_t event_len)
 {
     uint32_t max = atomic_load_explicit(&port->log->repeats, memory_order_relaxed);
-    struct log_repeat *repeat = max == 0 ? NULL : find(port, level, event, event_len);
+    struct log_repeat *repeat = max == 0 ? NULL : find(port, level, bound, event, event_len);
     if (repeat == NULL)
         return false;
     if (repeat->second != port->time_s) {
@@ -51,6 +52,8 @@ static void tell(struct log *log, struct log_repeat *repeat)
     if (suppressed == repeat->told)
         return;
     struct log_line line = log_begin_audit(log->ports[0], repeat->level, "repeated");
+    if (repeat->bound == LOG_BOUND_OFTEN)
+        log->ports[0]->recent = LOG_DEBUG;
     log_bytes(&line, "of", repeat->event, repeat->event_len);
     log_number(&line, "count", suppressed - repeat->told);
     log_end(&line);

@@ -26,6 +26,9 @@ struct destinations *destinations_new(const struct destinations_options *options
     home->options = *options;
     home->options.connections_max = or_usual(options->connections_max, 1000);
     home->options.destinations_max = or_usual(options->destinations_max, DESTINATIONS_REMEMBERED);
+    home->options.living_max = or_usual(options->living_max, DESTINATIONS_MAX);
+    home->options.searches_max = or_usual(options->searches_max, DESTINATIONS_SEARCHES);
+    home->options.hosts_max = or_usual(options->hosts_max, DESTINATIONS_HOSTS);
     home->options.idle_s = or_usual(options->idle_s, 10);
     home->options.reuse_max = or_usual(options->reuse_max, 1000);
     home->options.retry_min_s = or_usual(options->retry_min_s, 60);
@@ -39,6 +42,8 @@ struct destinations *destinations_new(const struct destinations_options *options
     list_init(&home->found);
     list_init(&home->openers[0]);
     list_init(&home->openers[1]);
+    list_init(&home->searchers[0]);
+    list_init(&home->searchers[1]);
     list_init(&home->idle);
     list_init(&home->events);
     list_init(&home->cancelled);
@@ -187,7 +192,7 @@ void destinations_turn(struct destinations *home, uint64_t now_us)
 uint64_t destinations_next_us(const struct destinations *home)
 {
     bool more = home->more_opens || !list_empty(&home->active) || !list_empty(&home->events) ||
-                !list_empty(&home->cancelled);
+                !list_empty(&home->cancelled) || links_may_search(home);
     if (more)
         return 0;
     uint64_t next_us = home->wake_count == 0 ? UINT64_MAX : home->wakes[0]->wake_us;

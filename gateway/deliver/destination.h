@@ -30,7 +30,13 @@ struct destinations_callbacks {
     bool (*overdue)(void *user, struct consignment *consignment, const struct verdict *why);
 };
 
-enum { DESTINATIONS_REMEMBERED = 16384 };
+enum {
+    DESTINATIONS_REMEMBERED = 16384, /* at rest */
+    DESTINATIONS_MAX = 1 << 18,      /* all; those that the configuration names come on top */
+    DESTINATIONS_SEARCHES = 1024,    /* whose hosts are being found out at a time */
+    DESTINATIONS_HOSTS = 1 << 17,    /* of all, that are known */
+    DESTINATION_OCTETS = 1408,       /* one at most, without hosts: the memory contract */
+};
 
 struct destinations_options {
     const struct client_setup *client;     /* borrowed; its callbacks are set by destinations_new */
@@ -42,6 +48,9 @@ struct destinations_options {
     uint32_t connections_max;          /* of all destinations together; 0: 1000 */
     uint32_t destinations_max;         /* kept in memory when at rest;
                                           0: DESTINATIONS_REMEMBERED */
+    uint32_t living_max;               /* 0: DESTINATIONS_MAX */
+    uint32_t searches_max;             /* 0: DESTINATIONS_SEARCHES */
+    uint32_t hosts_max;                /* 0: DESTINATIONS_HOSTS */
     uint32_t idle_s;                   /* an idle connection is kept for so long; 0: 10 */
     uint32_t reuse_max;                /* deliveries over one connection; 0: 1000 */
     uint32_t retry_min_s, retry_max_s; /* a dead destination is tried again; 0: 60, 3600 */
@@ -63,9 +72,9 @@ void destinations_free(struct destinations *destinations);
 size_t destination_name(const struct route *route, struct bytes domain, char *out, size_t size);
 
 /* destinations_find returns the index (from 1) of the destination of `route` for recipients in
- * `domain`, and makes it when it is new. 0: no memory. The index stays the same as long as
- * something stands in its line or is under way for it, and 10 s longer; after that it may mean
- * another destination. */
+ * `domain`, and makes it when it is new. 0: no memory, or too many. The index stays the same as
+ * long as something stands in its line or is under way for it, and 10 s longer; after that it may
+ * mean another destination. */
 uint32_t destinations_find(struct destinations *destinations, const struct route *route,
                            struct bytes domain);
 

@@ -24,6 +24,7 @@ struct destination {
     uint32_t chain;        /* next in its bucket */
     struct list_node node; /* active or resting */
     struct list_node opener;
+    struct list_node searcher; /* waits for its turn to ask for its hosts */
     uint64_t wake_us;
     uint32_t wake_place;   /* in the heap; PLACE_NONE: not */
     uint32_t limit;        /* of connections */
@@ -31,10 +32,13 @@ struct destination {
     bool clear_allowed;    /* opportunistic TLS may fail */
     bool spreads;          /* several hosts with weights */
     bool active, resting;  /* which list `node` is on */
-    bool asking, answered; /* a question for the hosts is under way; was answered */
+    bool asking, answered; /* a question for the hosts is under way, or waits; was answered */
+    bool configured;       /* no stranger can choose it */
+    bool search_class;     /* of a question: proven or configured */
     bool proven;           /* has completed a delivery, and not long ago if links are busy */
     bool dead, refused;
     struct exchange *exchange;
+    uint32_t host_count; /* its part of home->host_count */
     struct line line;
     struct consignment *walk; /* the next to be asked for its age */
     uint32_t walk_left;
@@ -75,14 +79,17 @@ struct destinations {
     uint32_t table_count, table_capacity, free_count, wake_count, bucket_count;
     uint32_t living_count;
     struct list active, resting;
-    struct list found;      /* at rest, and asked for since the last turn */
-    struct list openers[2]; /* who wants a connection: [1] is proven */
-    struct list idle;       /* links of all, longest idle first */
-    struct list events;     /* links */
-    struct list cancelled;  /* deliveries */
+    struct list found;        /* at rest, and asked for since the last turn */
+    struct list openers[2];   /* who wants a connection: [1] is proven */
+    struct list searchers[2]; /* who waits to ask for its hosts; by search_class */
+    struct list idle;         /* links of all, longest idle first */
+    struct list events;       /* links */
+    struct list cancelled;    /* deliveries */
     struct slots links;
     uint32_t resting_count, opener_counts[2];
-    uint32_t unproven_links; /* of destinations that are not proven */
+    uint32_t search_counts[2]; /* questions under way */
+    uint32_t host_count;       /* that all know */
+    uint32_t unproven_links;   /* of destinations that are not proven */
     uint32_t ending_links;
     uint32_t linked_count;  /* destinations that have links */
     uint64_t lined_count;   /* consignments */
@@ -91,7 +98,7 @@ struct destinations {
     uint64_t break_us;      /* links that stall are looked for then; 0: nobody lacks room */
     uint32_t empty_at;
     uint32_t calls_left; /* of this turn */
-    uint8_t opener_turn;
+    uint8_t opener_turn, searcher_turn;
     bool more_opens; /* the next turn is to come at once */
     bool stopping;
 };
@@ -104,6 +111,8 @@ void destination_wake_at(struct destination *destination, uint64_t when_us);
 void destinations_wake(struct destinations *home);   /* those whose time has come */
 void destinations_forget(struct destinations *home); /* those at rest that are too many */
 void destination_free(struct destination *destination);
+void destination_count_hosts(struct destination *destination);
+void destination_lighten(struct destination *destination); /* if hosts are too many */
 
 /* destination_line.c */
 void destination_step(struct destination *destination);
@@ -129,8 +138,9 @@ uint32_t links_working(const struct destination *destination); /* that may be BU
 uint32_t links_steps(const struct destination *destination);   /* stepwise ones that may be */
 void links_join(struct destination *destination);              /* those who want one */
 void links_leave(struct destination *destination);
-void links_open(struct destinations *home);   /* for those who want one */
-void links_events(struct destinations *home); /* what links have heard */
+void links_open(struct destinations *home);             /* for those who want one */
+bool links_may_search(const struct destinations *home); /* somebody waits, and may ask */
+void links_events(struct destinations *home);           /* what links have heard */
 void links_stop(struct destinations *home, bool now);
 void links_proven(struct destination *destination, bool proven);
 void links_doubt(struct destination *destination);  /* if it was proven too long ago */

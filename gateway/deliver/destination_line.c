@@ -175,6 +175,7 @@ void destination_failed(struct destination *destination, const struct verdict *w
     links_proven(destination, false);
     links_leave(destination);
     keep_why(destination, &soft);
+    destination_lighten(destination);
     destination_activate(destination);
     if (home->stopping)
         return;
@@ -207,6 +208,8 @@ void destination_found(void *user, const struct verdict *why)
     CHECK(destination->asking);
     destination->asking = false;
     destination->answered = true;
+    destination->home->search_counts[destination->search_class]--;
+    destination_count_hosts(destination);
     if (why != NULL)
         keep_why(destination, why);
     else if (!destination->dead && !destination->refused)

@@ -237,6 +237,71 @@ static struct destination *next_opener(struct destinations *home)
     return NULL;
 }
 
+/* --- who may ask --- */
+
+/* A search takes memory, and the DNS its time: so many at once. Whom strangers may have made up
+ * leaves a quarter of them, and of the hosts, to the others. */
+static bool may_search(const struct destinations *home, bool class)
+{
+    uint32_t max = home->options.searches_max, hosts_max = home->options.hosts_max;
+    uint32_t all = home->search_counts[0] + home->search_counts[1];
+    uint64_t hosts = home->host_count + (uint64_t)all * EXCHANGE_HOSTS_MAX;
+
+    if (!class)
+        hosts_max -= hosts_max / 4;
+    return all < max && hosts < hosts_max && (class || home->search_counts[0] < max - max / 4);
+}
+
+bool links_may_search(const struct destinations *home)
+{
+    for (uint32_t class = 0; class < 2 && !home->stopping; class ++)
+        if (!list_empty(&home->searchers[class]) && may_search(home, class))
+            return true;
+    return false;
+}
+
+static void begin_search(struct destination *destination)
+{
+    struct destinations *home = destination->home;
+
+    home->search_counts[destination->search_class]++;
+    exchange_ask(destination->exchange, home->now_us, destination_found, destination);
+}
+
+/* Asks for the hosts, as soon as it is its turn. */
+static void ask(struct destination *destination)
+{
+    struct destinations *home = destination->home;
+    bool class = destination->proven || destination->configured;
+
+    destination->asking = true;
+    destination->search_class = class;
+    if (list_empty(&home->searchers[class]) && may_search(home, class))
+        begin_search(destination);
+    else
+        list_append(&home->searchers[class], &destination->searcher);
+}
+
+/* Lets those begin that have waited longest, of the two classes by turns. */
+static void search_next(struct destinations *home)
+{
+    for (uint32_t i = 0; i < TURN_OPENS && links_may_search(home); i++) {
+        home->searcher_turn ^= 1;
+        if (!may_search(home, home->searcher_turn))
+            continue;
+        struct list_node *node = list_pop(&home->searchers[home->searcher_turn]);
+        if (node == NULL)
+            continue;
+        struct destination *destination = list_entry(node, struct destination, searcher);
+        if (links_wants(destination)) {
+            begin_search(destination);
+        } else { /* whom it wanted them for has gone meanwhile, or it is dead */
+            destination->asking = false;
+            destination_activate(destination);
+        }
+    }
+}
+
 /* Begins one connection, or asks for the hosts first. */
 static void open_one(struct destination *destination)
 {
@@ -249,8 +314,7 @@ static void open_one(struct destination *destination)
     if (destination->fresh_us <= home->now_us) {
         if (destination->asking)
             return; /* the answer brings it back */
-        destination->asking = true;
-        exchange_ask(destination->exchange, home->now_us, destination_found, destination);
+        ask(destination);
         if (!destination->answered)
             return;
         destination_heard(destination);
@@ -339,6 +403,8 @@ static void break_stalled(struct destinations *home)
 void links_open(struct destinations *home)
 {
     home->more_opens = false;
+    if (!home->stopping)
+        search_next(home);
     if (home->stopping || home->pause_us > home->now_us)
         return;
     home->pause_us = 0;

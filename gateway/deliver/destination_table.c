@@ -19,6 +19,11 @@ enum {
     REST_US = 10000000,     /* a destination at rest is kept at least so long */
 };
 
+/* With its exchange, two names with a domain, why it is dead, and its places in the tables. */
+_Static_assert(sizeof(struct destination) + 128 + 2 * 320 + sizeof(struct verdict) + 48 <=
+                   DESTINATION_OCTETS,
+               "the memory contract");
+
 static void heap_put(struct destinations *home, uint32_t place, struct destination *destination);
 static void heap_rise(struct destinations *home, uint32_t place, struct destination *destination);
 static void heap_remove(struct destinations *home, uint32_t place);
@@ -103,6 +108,9 @@ static bool grow_buckets(struct destinations *home)
 static struct destination *make(struct destinations *home, const struct route *route,
                                 struct bytes domain, const char *name, uint64_t hash)
 {
+    bool configured = route->kind != ROUTE_MX || route->exchange != NULL;
+    if (!configured && home->living_count >= home->options.living_max)
+        return NULL;
     if (!grow_table(home) || !grow_buckets(home))
         return NULL;
     struct destination *destination = calloc(1, sizeof *destination);
@@ -122,6 +130,7 @@ static struct destination *make(struct destinations *home, const struct route *r
     destination->interval_us = options->rate == 0 ? 0 : 1000000 / options->rate;
     destination->clear_allowed = options->tls == ROUTE_TLS_OPPORTUNISTIC && !options->tls_verify;
     destination->spreads = route->kind != ROUTE_MX && route->host_count > 1;
+    destination->configured = configured;
     destination->window = 1; /* more when it is proven */
     destination->wake_place = PLACE_NONE;
     list_init(&destination->waiting);
@@ -180,6 +189,8 @@ void destination_free(struct destination *destination)
     if (destination->resting)
         home->resting_count--;
     list_remove(&destination->node);
+    list_remove(&destination->searcher);
+    home->host_count -= destination->host_count;
     home->table[destination->index] = NULL;
     home->free_indexes[home->free_count++] = destination->index;
     home->living_count--;
@@ -220,6 +231,26 @@ void destination_rest(struct destination *destination)
     destination->resting = true;
     destination->rest_us = home->now_us;
     home->resting_count++;
+    destination_lighten(destination);
+}
+
+void destination_count_hosts(struct destination *destination)
+{
+    uint32_t count = exchange_count(destination->exchange);
+
+    destination->home->host_count += count - destination->host_count;
+    destination->host_count = count;
+}
+
+/* Who has no use for hosts now asks for them again when others need the memory: no more than half
+ * of what there may be is with those. */
+void destination_lighten(struct destination *destination)
+{
+    if (destination->home->host_count <= destination->home->options.hosts_max / 2)
+        return;
+    exchange_forget(destination->exchange);
+    destination->fresh_us = 0;
+    destination_count_hosts(destination);
 }
 
 void destinations_forget(struct destinations *home)

@@ -189,6 +189,14 @@ void exchange_ask(struct exchange *exchange, uint64_t now_us,
     exchange_search(exchange, now_us);
 }
 
+void exchange_forget(struct exchange *exchange)
+{
+    free(exchange->hosts);
+    exchange->hosts = NULL;
+    exchange->host_count = 0;
+    exchange->fresh_us = 0;
+}
+
 /* --- choosing --- */
 
 /* is_before tells whether `a` has had less of the work, for its weight, than `b`. */

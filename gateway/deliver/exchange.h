@@ -8,8 +8,9 @@
 #include "gateway/io/dns.h"
 
 enum {
-    EXCHANGE_HOSTS_MAX = 32,    /* addresses of one destination are kept */
-    EXCHANGE_WEIGHT_UNIT = 720, /* what weight=1 is for a name; its addresses share it */
+    EXCHANGE_HOSTS_MAX = 32,        /* addresses of one destination are kept */
+    EXCHANGE_SEARCH_OCTETS = 20480, /* what is allocated while hosts are found out, at most */
+    EXCHANGE_WEIGHT_UNIT = 720,     /* what weight=1 is for a name; its addresses share it */
 };
 
 /* One address. */
@@ -56,6 +57,10 @@ void exchange_free(struct exchange *exchange);
  * ("[192.0.2.1]") needs no DNS. */
 void exchange_ask(struct exchange *exchange, uint64_t now_us,
                   void (*found)(void *user, const struct verdict *why), void *user);
+
+/* exchange_forget gives the memory of the hosts back: they must be found out again. No link may be
+ * on its way to one. */
+void exchange_forget(struct exchange *exchange);
 
 /* exchange_pick returns the host to connect to next: of the lowest preference that has one which is
  * not dead and not in `tried` (bit per host), by weight. NULL: none. Sets *index. With `now_us`

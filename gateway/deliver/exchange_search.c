@@ -47,6 +47,8 @@ struct exchange_search {
     struct name names[NAMES_MAX];
 };
 
+_Static_assert(sizeof(struct exchange_search) <= EXCHANGE_SEARCH_OCTETS, "the memory contract");
+
 static void conclude(struct exchange_search *search);
 
 static uint64_t chance(const struct exchange_search *search)

@@ -14,6 +14,7 @@ enum {
     LOOK_AT_CLOCK = 16,       /* messages between two looks */
     MOVING_US = 1000 * 1000,  /* what is being moved, or waits for a sibling, is looked at again */
     PRESSED_US = 1000 * 1000, /* without memory */
+    CROWDED_US = 30 * 1000 * 1000, /* when mail waits for too many destinations */
 };
 
 /* What is no destination. */
@@ -154,7 +155,7 @@ static int find_parts(struct sorter *sorter, const struct consignment *consignme
     while (consign_walk_next(&walk)) {
         uint32_t destination = destination_of(sorter, walk.route, walk.recipient.forward_path);
         if (destination == 0)
-            return -ENOMEM;
+            return -ENOBUFS;
         sorter->parts[(*count)++] =
             (struct part){destination, walk.recipient.forwarded, walk.index};
     }
@@ -211,8 +212,9 @@ static void sort(struct sorter *sorter, struct consignment *consignment)
     CHECK(outcome_sole(consignment));
     outcome_unsort(sorter->options.outcome, consignment);
     int error = find_parts(sorter, consignment, &count);
-    if (error == -ENOMEM) {
-        outcome_put_off(sorter->options.outcome, consignment, PRESSED_US);
+    if (error == -ENOMEM || error == -ENOBUFS) {
+        uint64_t delay_us = error == -ENOMEM ? PRESSED_US : CROWDED_US;
+        outcome_put_off(sorter->options.outcome, consignment, delay_us);
         return;
     }
     if (error != 0 || count == 0) {
@@ -266,7 +268,7 @@ static void line_again(struct sorter *sorter, struct consignment *consignment)
     if (consign_walk_next(&walk))
         destination = destination_of(sorter, walk.route, walk.recipient.forward_path);
     if (destination == 0) {
-        outcome_put_off(sorter->options.outcome, consignment, PRESSED_US);
+        outcome_put_off(sorter->options.outcome, consignment, CROWDED_US);
         return;
     }
     consignment->destination = destination;

@@ -33,6 +33,7 @@ struct secure {
     uint16_t open_at;     /* where the record begins that is being collected, or RECORD_NONE */
     int error;            /* why we have ended the stream; 0: we have not */
     bool handshaking;
+    bool heard;      /* anything, at all */
     bool wants_room; /* the handshake has more to say than there was room for */
     bool settled;    /* text has come, and before it all tickets for a client */
 };
@@ -78,6 +79,11 @@ const struct tls *secure_tls(const struct secure *secure)
 bool secure_ready(const struct secure *secure)
 {
     return !secure->handshaking;
+}
+
+bool secure_heard(const struct secure *secure)
+{
+    return secure->heard;
 }
 
 int secure_error(const struct secure *secure)
@@ -315,6 +321,7 @@ size_t secure_received(struct worker *worker, struct stream *stream, uint8_t *da
         } else if (taken == len) {
             return taken;
         } else if (secure->handshaking) {
+            secure->heard = true;
             taken += shake(worker, stream, data + taken, len - taken);
         } else if (!open_record(worker, stream, data + taken, len - taken)) {
             return len;

@@ -48,6 +48,7 @@ size_t secure_window(struct stream *stream, struct msghdr *message, size_t len, 
 /* secure_error is why TLS has ended the stream (-EPROTO: what the peer sent; -ENOMEM), or 0. */
 const struct tls *secure_tls(const struct secure *secure);
 bool secure_ready(const struct secure *secure);
+bool secure_heard(const struct secure *secure); /* the peer has sent an octet of it */
 int secure_error(const struct secure *secure);
 
 #endif

@@ -425,6 +425,11 @@ bool stream_is_secure(const struct stream *stream)
     return stream->secure != NULL && secure_ready(stream->secure);
 }
 
+bool stream_hears_tls(const struct stream *stream)
+{
+    return stream->secure != NULL && secure_heard(stream->secure);
+}
+
 /* --- time --- */
 
 void stream_set_deadline(struct worker *worker, struct stream *stream, uint64_t deadline_us)

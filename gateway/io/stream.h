@@ -140,9 +140,10 @@ bool stream_secure_client(struct worker *worker, struct stream *stream, struct t
     __attribute__((warn_unused_result));
 
 /* stream_tls is the TLS connection, for tls_info and tls_failure; NULL: in clear. stream_is_secure:
- * the handshake is done. */
+ * the handshake is done. stream_hears_tls: the peer has sent at least an octet of it. */
 const struct tls *stream_tls(const struct stream *stream);
 bool stream_is_secure(const struct stream *stream);
+bool stream_hears_tls(const struct stream *stream);
 
 /* stream_set_deadline lets timed_out be called at `deadline_us` (monotonic), up to a timer tick
  * late; 0: never. Cheap to call often. */

@@ -27,6 +27,7 @@ struct server_tls_counters {
     _Atomic uint64_t ciphers[TLS_CIPHER_COUNT];
     _Atomic uint64_t resumed;
     _Atomic uint64_t failures[TLS_FAILURE_COUNT];
+    _Atomic uint64_t silent; /* not even begun by the client: a probe of the port, mostly */
 };
 
 struct server_counters {

@@ -134,7 +134,7 @@ void server_log_refused(struct server *server, const struct session *session, en
 
 void server_log_turned_away(struct server *server, const union address_any *peer, enum reply reply)
 {
-    struct log_line line = log_begin(server->log, LOG_WARN, "refused");
+    struct log_line line = log_begin_often(server->log, LOG_WARN, "refused");
     log_peer(&line, "client", peer);
     log_string(&line, "reason", reply_name(reply));
     log_end(&line);
@@ -224,7 +224,8 @@ static void log_counter(struct log_line *line, const char *prefix, const char *n
 static void log_tls(struct server *server)
 {
     const struct server_tls_counters *counters = &server->counters.tls;
-    uint64_t all = atomic_load(&counters->versions[0]) + atomic_load(&counters->versions[1]);
+    uint64_t all = atomic_load(&counters->versions[0]) + atomic_load(&counters->versions[1]) +
+                   atomic_load(&counters->silent);
     for (int i = 0; i < TLS_FAILURE_COUNT; i++)
         all += atomic_load(&counters->failures[i]);
     if (all == 0)
@@ -236,6 +237,7 @@ static void log_tls(struct server *server)
     log_counter(&line, "resumed", "", &counters->resumed);
     for (int i = 0; i < TLS_CIPHER_COUNT; i++)
         log_counter(&line, "cipher.", tls_cipher_names[i], &counters->ciphers[i]);
+    log_counter(&line, "silent", "", &counters->silent);
     log_counter(&line, "failed.unfinished", "", &counters->failures[TLS_FAILURE_NONE]);
     for (int i = TLS_FAILURE_NONE + 1; i < TLS_FAILURE_COUNT; i++)
         log_counter(&line, "failed.", tls_failure_name((enum tls_failure)i),

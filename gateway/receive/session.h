@@ -79,7 +79,9 @@ struct session {
     bool counted : 1;       /* in server->admission, by its address */
     bool trusted : 1;       /* it may say XCLIENT */
     bool left : 1;          /* the last word was said */
-    bool discreet : 1;      /* traced: what is no command may be something else */
+    bool discreet : 1;      /* AUTH was said: what stands behind it may be a secret */
+    bool doubtful : 1;      /* DATA was refused: what comes may be the text all the same */
+    bool asked_text : 1;    /* DATA or BDAT was the last command, and beyond doubt */
     uint8_t traced;         /* a bit for each watcher of it (receive/trace.h) */
     uint8_t helo_len;
     uint8_t helo_short[SESSION_HELO_SHORT]; /* its name, unless it is longer */

@@ -141,6 +141,7 @@ void session_secured(struct stream *stream, void *owner)
     session_set_helo(session, bytes_make(NULL, 0));
     session->line_len = 0;
     session->forgiven = 0;
+    session->discreet = session->doubtful = session->asked_text = false;
     if (session->tls == SERVER_TLS_IMPLICIT)
         gate_welcome(session);
     else
@@ -160,6 +161,16 @@ void session_timed_out(struct stream *stream, void *owner)
         session_leave(session, draining ? REPLY_SHUTTING_DOWN : REPLY_TIMED_OUT);
 }
 
+/* end_insecure: a client that left before it said a word of TLS is no failure of TLS. */
+static void end_insecure(struct session *session, const struct stream *stream, int error)
+{
+    struct server *server = session->server;
+    if (!stream_hears_tls(stream))
+        counter_add(&server->counters.tls.silent, 1);
+    else
+        server_insecure(server, session, error == -EPROTO ? stream_tls(stream) : NULL);
+}
+
 void session_closed(struct stream *stream, void *owner, int error)
 {
     struct session *session = owner;
@@ -167,7 +178,7 @@ void session_closed(struct stream *stream, void *owner, int error)
     if (session->mode == SESSION_HANDSHAKE)
         admission_handshake_end(server->admission);
     if (error == -EPROTO || session->mode == SESSION_HANDSHAKE)
-        server_insecure(server, session, error == -EPROTO ? stream_tls(stream) : NULL);
+        end_insecure(session, stream, error);
     list_remove(&session->stalled);
     blocks_give(&server->lines, session->line);
     session->line = NULL;

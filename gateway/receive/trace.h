@@ -3,8 +3,8 @@
  * reads what the workers write, lines of JSON, from a pipe. Workers never wait for it, and never
  * allocate; while nobody watches they look at one pointer of their own.
  *
- * What is never shown: octets of messages (only how many), arguments of AUTH, and lines that are no
- * command, since they could be either. */
+ * What is never shown: octets of messages (only how many), arguments of AUTH, and lines that could
+ * be either: those that are no command, and what stands behind a refused DATA. */
 #ifndef GATEWAY_RECEIVE_TRACE_H
 #define GATEWAY_RECEIVE_TRACE_H
 

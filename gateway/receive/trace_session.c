@@ -115,10 +115,12 @@ static void tell_joined(struct session *session, uint8_t watchers)
 {
     const struct transaction *transaction = session->transaction;
     const uint8_t *helo = session->helo_long != NULL ? session->helo_long : session->helo_short;
+    bool told = !session->doubtful && !session->discreet;
     struct log_line line = begin_session(session, "joined", watchers);
-    add_text(&line, "helo", bytes_make(helo, session->helo_len));
+    if (told)
+        add_text(&line, "helo", bytes_make(helo, session->helo_len));
     log_string(&line, "tls", session_is_secure(session) ? "true" : "false");
-    if (transaction != NULL)
+    if (transaction != NULL && told)
         add_text(&line, "from", transaction->envelope.reverse_path);
     log_end(&line);
 }
@@ -203,16 +205,21 @@ void trace_refused(struct server *server, const union address_any *peer, struct 
 }
 
 /* may_show: a line that is no command may be a part of a message, or a secret that belongs to an
- * AUTH before. After AUTH, DATA and BDAT so may what looks like a command but has no syntax. */
+ * AUTH before. After AUTH so may what looks like a command but has no syntax, or a free one. After
+ * a DATA that was refused any line may be of the message, but a verb alone tells nothing. */
 static bool may_show(const struct session *session, const struct command *command,
-                     enum command_result result)
+                     enum command_result result, size_t len)
 {
+    if (session->doubtful)
+        return result == COMMAND_OK && len == strlen(command_verb_name(command->verb));
     switch (command->verb) {
     case VERB_UNKNOWN:
     case VERB_AUTH:
     case VERB_HELP:
     case VERB_NOOP:
     case VERB_FOREIGN: return false;
+    case VERB_VRFY:
+    case VERB_EXPN: return !session->discreet;
     default: return result == COMMAND_OK || !session->discreet;
     }
 }
@@ -221,7 +228,7 @@ static bool may_show(const struct session *session, const struct command *comman
 static void add_command(struct log_line *line, const struct session *session, struct bytes text,
                         const struct command *command, enum command_result result)
 {
-    if (may_show(session, command, result)) {
+    if (may_show(session, command, result, text.len)) {
         add_text(line, "text", text);
         return;
     }
@@ -244,8 +251,6 @@ void trace_command(struct session *session, struct bytes text, const struct comm
     struct log_line line = begin_session(session, "command", session->traced);
     add_command(&line, session, text, command, result);
     log_end(&line);
-    if (command->verb == VERB_AUTH || command->verb == VERB_DATA || command->verb == VERB_BDAT)
-        session->discreet = true;
 }
 
 void trace_reply(struct session *session, struct bytes text)
@@ -260,7 +265,6 @@ void trace_text(struct session *session)
     struct log_line line = begin_session(session, "text", session->traced);
     log_number(&line, "octets", session->transaction->octets);
     log_end(&line);
-    session->discreet = false; /* the next octet is the first of a command */
 }
 
 void trace_tls(const struct session *session, const struct tls_info *info)

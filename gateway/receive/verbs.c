@@ -195,6 +195,7 @@ static enum reply do_data(struct session *session, const struct command *command
         return REPLY_NEED_BDAT; /* RFC 3030 3 */
     begin_text(session);
     session->mode = SESSION_DATA;
+    session->discreet = session->doubtful = false;
     return REPLY_START_DATA;
 }
 
@@ -223,6 +224,7 @@ static enum reply do_bdat(struct session *session, const struct command *command
     session->chunk_last = command->last;
     session->chunk_refusal = (uint8_t)chunk_refusal(session);
     session->mode = SESSION_CHUNK;
+    session->doubtful = session->doubtful && !session->asked_text;
     if (session->chunk_refusal != REPLY_NONE)
         return REPLY_NONE;
     struct transaction *transaction = session->transaction;
@@ -398,6 +400,19 @@ static void forgive_followers(struct session *session)
     session->forgiven = (uint16_t)(session->server->options->recipients_max + 1);
 }
 
+/* heed remembers what may come in place of commands, also while nobody watches (trace.h): somebody
+ * may begin to. It is not said of DATA that it was refused, but taken back when a text begins. A
+ * client whose next word is RSET has understood. */
+static void heed(struct session *session, struct bytes line, enum verb verb)
+{
+    bool text_next = verb == VERB_DATA || verb == VERB_BDAT;
+    if (verb == VERB_RSET && line.len == 4 && session->asked_text)
+        session->doubtful = false;
+    session->asked_text = text_next && !session->doubtful;
+    session->doubtful |= text_next;
+    session->discreet |= verb == VERB_AUTH;
+}
+
 /* judge_command finds the rule's verdict on a line without its CR LF, and lets the command proceed
  * if it may. */
 static enum reply judge_command(struct session *session, struct bytes line, bool more_behind,
@@ -408,6 +423,7 @@ static enum reply judge_command(struct session *session, struct bytes line, bool
     enum command_result result = command_parse(line, utf8, true, command);
     if (session->server->trace.filters != NULL)
         trace_command(session, line, command, result);
+    heed(session, line, command->verb);
     const struct rule *rule = &rules[command->verb];
     if (rule->proceed == NULL || (command->verb == VERB_XCLIENT && !session->trusted))
         return REPLY_UNKNOWN_COMMAND;

@@ -10,6 +10,7 @@
 
 struct exchange {
     struct hop *hop;
+    bool forgotten; /* until it is asked for again */
     void (*found)(void *user, const struct verdict *why);
     void *user;
     struct exchange_host hosts[HOP_HOSTS_MAX];
@@ -55,6 +56,7 @@ static void fake_answer(struct hop *hop)
         .text = "the DNS says no",
     };
     exchange->found = NULL;
+    exchange->forgotten = exchange->forgotten && why.kind != VERDICT_OPEN;
     found(exchange->user, why.kind == VERDICT_OPEN ? NULL : &why);
 }
 
@@ -70,6 +72,13 @@ void exchange_ask(struct exchange *exchange, uint64_t now_us,
     exchange->hop->open = exchange;
     if (!exchange->hop->dns_slow)
         fake_answer(exchange->hop);
+}
+
+/* The hosts of a hop stay, but count as known only when they were asked for. */
+void exchange_forget(struct exchange *exchange)
+{
+    exchange->hop->forgotten++;
+    exchange->forgotten = true;
 }
 
 struct exchange_host *exchange_pick(struct exchange *exchange, uint64_t now_us, uint32_t tried,
@@ -112,7 +121,7 @@ void exchange_worked(struct exchange *exchange, uint32_t index)
 
 uint32_t exchange_count(const struct exchange *exchange)
 {
-    return exchange->hop->host_count;
+    return exchange->forgotten ? 0 : exchange->hop->host_count;
 }
 
 struct exchange_host *exchange_at(struct exchange *exchange, uint32_t index)

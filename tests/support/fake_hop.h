@@ -38,7 +38,7 @@ struct hop {
     uint32_t stale;       /* deliveries that came to a connection which it had given up */
     uint32_t now[HOP_HOSTS_MAX], opened[HOP_HOSTS_MAX], received[HOP_HOSTS_MAX];
     uint32_t most, total; /* connections at a time: ever, now */
-    uint32_t busy, asked;
+    uint32_t busy, asked, forgotten;
     struct exchange *open; /* was asked, and has not answered */
 };
 
