@@ -118,6 +118,9 @@ void config_tls_warnings(const struct config *config, int64_t now_s, FILE *out);
 /* config_srs_warnings likewise, about the secrets of SRS. */
 void config_srs_warnings(const struct config *config, FILE *out);
 
+/* config_edge_warnings likewise, about who is believed, and what does nothing. */
+void config_edge_warnings(const struct config *config, FILE *out);
+
 /* config_has_tls: does any listener speak TLS? config_tls_alike: can these two share contexts? */
 bool config_has_tls(const struct config *config);
 bool config_tls_alike(const struct config_listener *a, const struct config_listener *b);

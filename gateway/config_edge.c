@@ -185,6 +185,35 @@ void config_edge_fill(struct config *config, cfg_t *root, const char *folder,
     fill_user(config, cfg_getsec(root, "sandbox"), errors);
 }
 
+/* warn_of_all: nothing that tells the balancer from its clients is left. */
+static void warn_of_all(const char *word, const char *name, const struct networks *networks,
+                        FILE *out)
+{
+    if (networks_contain_all(networks))
+        fprintf(out,
+                "warning: listener \"%s\": %s holds all addresses: every client may say who it "
+                "is\n",
+                name, word);
+}
+
+void config_edge_warnings(const struct config *config, FILE *out)
+{
+    const uint32_t(*rates)[RATE_SCOPES] = config->server.rates.per_minute;
+    bool counts = config->server.greylist.delay_s > 0;
+    for (size_t i = 0; i < config->listener_count; i++) {
+        const struct config_listener *listener = &config->listeners[i];
+        if (i > 0 && strcmp(listener->name, config->listeners[i - 1].name) == 0)
+            continue; /* another address of the same */
+        warn_of_all("proxy", listener->name, listener->proxy, out);
+        warn_of_all("xclient", listener->name, listener->xclient, out);
+    }
+    for (int i = 0; i < RATE_KINDS * RATE_SCOPES; i++)
+        counts |= rates[i / RATE_SCOPES][i % RATE_SCOPES] > 0;
+    if (config->has_redis && !counts)
+        fprintf(out, "warning: redis has nothing to do: there is neither a rate in limits nor "
+                     "greylist.delay\n");
+}
+
 void config_edge_free(struct config *config)
 {
     if (config->redis_password != NULL)

@@ -37,6 +37,8 @@ void contexts_free(struct contexts *contexts)
         for (uint32_t n = 0; list != NULL && n < contexts->worker_count; n++)
             tls_context_drop(list[n]);
         free(list);
+        networks_free(contexts->kept[i][0]);
+        networks_free(contexts->kept[i][1]);
     }
     free(contexts);
 }
@@ -47,6 +49,22 @@ static void share(struct server_listener *listener, const struct server_listener
 {
     for (uint32_t n = 0; n < count; n++)
         listener->contexts[n] = tls_context_keep(other->contexts[n]);
+}
+
+/* keep lets a socket believe whom it believes now: the configuration that said so may be freed. */
+static bool keep(struct contexts *contexts, const struct server_listener *present, uint32_t index,
+                 char *error, size_t error_size)
+{
+    struct networks **kept = contexts->kept[index];
+    kept[0] = present->proxy == NULL ? NULL : networks_copy(present->proxy);
+    kept[1] = present->xclient == NULL ? NULL : networks_copy(present->xclient);
+    contexts->listeners[index].proxy = kept[0];
+    contexts->listeners[index].xclient = kept[1];
+    bool good = (kept[0] != NULL) == (present->proxy != NULL) &&
+                (kept[1] != NULL) == (present->xclient != NULL);
+    if (!good)
+        snprintf(error, error_size, "out of memory");
+    return good;
 }
 
 /* make fills the listener of socket `index`; those before it are done. */
@@ -64,6 +82,8 @@ static bool make(struct contexts *contexts, const struct contexts_options *optio
     if (found[index] == NULL && options->present != NULL) {
         other = &options->present->listeners[index];
         self->tls = other->tls;
+        if (!keep(contexts, other, index, error, error_size))
+            return false;
     }
     if (self->tls == SERVER_TLS_NONE)
         return true;

@@ -7,6 +7,8 @@
 
 struct contexts {
     struct server_listener listeners[LIMIT_LISTENERS]; /* by running socket */
+    /* Own copies of proxy and xclient, where the configuration does not name the socket. */
+    struct networks *kept[LIMIT_LISTENERS][2];
     uint32_t listener_count;
     uint32_t worker_count;
 };

@@ -10,16 +10,16 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sysexits.h>
 #include <unistd.h>
 
 #include "gateway/gateway_life.h"
+#include "gateway/gateway_limits.h"
 #include "gateway/gateway_sandbox.h"
 #include "tls/crypto.h"
 
 enum {
-    DESCRIPTORS_BESIDE = 512, /* for everything that is no connection */
+    LOCK_PATIENCE_MS = 5000, /* the process before may be dying */
 };
 
 /* --- start --- */
@@ -27,25 +27,6 @@ enum {
 void gateway_say(struct gateway *gateway, enum log_level level, const char *event, const char *text)
 {
     log_message(gateway->log_port, level, event, "%s", text);
-}
-
-static void raise_descriptor_limit(struct gateway *gateway)
-{
-    struct rlimit limit;
-    const struct config *config = gateway->initial;
-    rlim_t wanted = (rlim_t)config->server.connections_max + config->courier.connections_max +
-                    DESCRIPTORS_BESIDE;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
-        return;
-    struct rlimit raised = {wanted, limit.rlim_max > wanted ? limit.rlim_max : wanted};
-    if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
-        return;
-    limit.rlim_cur = limit.rlim_max;
-    (void)setrlimit(RLIMIT_NOFILE, &limit);
-    log_message(gateway->log_port, LOG_WARN, "limit",
-                "only %llu file descriptors are allowed, %llu are needed for limits.connections "
-                "and deliver.connections: raise RLIMIT_NOFILE (ulimit -n)",
-                (unsigned long long)limit.rlim_cur, (unsigned long long)wanted);
 }
 
 void gateway_say_lines(struct gateway *gateway, enum log_level level, const char *event, char *text)
@@ -73,10 +54,13 @@ void gateway_say_srs_warnings(struct gateway *gateway, const struct config *conf
 static bool open_spool(struct gateway *gateway)
 {
     char error[512] = "out of memory";
+    bool in_use = false;
     struct spool_options options = gateway->initial->spool;
     struct courier_options courier = gateway->initial->courier;
     options.log = gateway->log;
     options.uuid = gateway->uuid;
+    options.patience_ms = gateway->takeover ? LOCK_PATIENCE_MS : 0;
+    options.in_use = &in_use;
     courier.log = gateway->log;
     gateway->courier = courier_new(&courier);
     if (gateway->courier != NULL)
@@ -84,6 +68,8 @@ static bool open_spool(struct gateway *gateway)
             spool_open(&options, courier_recovered, gateway->courier, error, sizeof(error));
     if (gateway->spool == NULL) {
         gateway_say(gateway, LOG_ERROR, "start_failed", error);
+        if (gateway->takeover && in_use)
+            gateway->start_code = EX_TEMPFAIL;
         return false;
     }
     if (courier_attach(gateway->courier, gateway->spool))
@@ -154,15 +140,17 @@ static void set_up_hand(struct gateway *gateway, size_t index)
 
 static bool start_hand(struct gateway *gateway, struct hand *hand)
 {
+    char hint[256];
     int error = pthread_create(&hand->thread, NULL, hand_main, hand);
     hand->started = error == 0;
     while (error == 0 && atomic_load(&hand->ready) == 0)
         usleep(1000);
     if (error == 0)
         error = atomic_load(&hand->ready) < 0 ? -atomic_load(&hand->ready) : 0;
+    gateway_limits_hint(gateway, -error, hint, sizeof(hint));
     if (error != 0)
-        log_message(gateway->log_port, LOG_ERROR, "start_failed", "worker: %s: %s",
-                    hand->what == NULL ? "thread" : hand->what, strerror(error));
+        log_message(gateway->log_port, LOG_ERROR, "start_failed", "worker: %s: %s%s",
+                    hand->what == NULL ? "thread" : hand->what, strerror(error), hint);
     return error == 0;
 }
 
@@ -191,6 +179,7 @@ static void say_started(struct gateway *gateway)
 /* start_courier starts what is behind the workers: the spool's threads, then the courier. */
 static bool start_courier(struct gateway *gateway)
 {
+    char hint[256];
     const char *what = "the spool's writer";
     uint32_t count;
     union address_any *addresses = gateway_addresses(gateway->initial, &count);
@@ -200,8 +189,10 @@ static bool start_courier(struct gateway *gateway)
         error = spool_start(gateway->spool);
     if (error == 0)
         error = courier_start(gateway->courier, &what);
+    gateway_limits_hint(gateway, error, hint, sizeof(hint));
     if (error < 0)
-        log_message(gateway->log_port, LOG_ERROR, "start_failed", "%s: %s", what, strerror(-error));
+        log_message(gateway->log_port, LOG_ERROR, "start_failed", "%s: %s%s", what,
+                    strerror(-error), hint);
     return error == 0;
 }
 
@@ -241,7 +232,7 @@ static bool make_shared(struct gateway *gateway)
 }
 
 /* inherit gets the sockets that are there already. */
-static bool inherit(struct gateway *gateway, bool takeover)
+static bool inherit(struct gateway *gateway)
 {
     char error[512];
     const struct config *config = gateway->initial;
@@ -249,16 +240,18 @@ static bool inherit(struct gateway *gateway, bool takeover)
         gateway_say(gateway, LOG_ERROR, "start_failed", error);
         return false;
     }
-    if (!takeover)
+    if (!gateway->takeover)
         return true;
-    if (inherit_from_old(&gateway->inherited, config->control_path, config->spool_path, error,
-                         sizeof(error)))
+    if (inherit_from_old(&gateway->inherited, config->control_path, config->spool_path,
+                         gateway->signals, error, sizeof(error)))
         return true;
     if (error[0] == '\0') {
         gateway_say(gateway, LOG_WARN, "takeover", "there is no process to take over from");
         return true;
     }
     log_message(gateway->log_port, LOG_ERROR, "start_failed", "takeover: %s", error);
+    if (gateway->inherited.temporary)
+        gateway->start_code = EX_TEMPFAIL;
     return false;
 }
 
@@ -302,11 +295,14 @@ static bool confine(struct gateway *gateway)
         gateway_say(gateway, LOG_WARN, "sandbox", error);
     if (config->user != NULL)
         say_unreadable(gateway);
+    else if (geteuid() == 0)
+        gateway_say(gateway, LOG_WARN, "sandbox",
+                    "ringmx stays root, with all capabilities: sandbox.user names whom to become");
     return true;
 }
 
 /* prepare does all that can be done while another process still has the spool. */
-static bool prepare(struct gateway *gateway, bool takeover)
+static bool prepare(struct gateway *gateway)
 {
     gateway->hands = calloc(gateway->initial->worker_count, sizeof(*gateway->hands));
     gateway->hand_count = gateway->hands == NULL ? 0 : gateway->initial->worker_count;
@@ -314,8 +310,8 @@ static bool prepare(struct gateway *gateway, bool takeover)
         gateway_say(gateway, LOG_ERROR, "start_failed", "out of memory");
         return false;
     }
-    raise_descriptor_limit(gateway);
-    if (!inherit(gateway, takeover) || !gateway_sockets_open(gateway))
+    gateway_limits_raise(gateway);
+    if (!inherit(gateway) || !gateway_sockets_open(gateway))
         return false;
     say_unused(gateway);
     if (!confine(gateway))
@@ -324,15 +320,18 @@ static bool prepare(struct gateway *gateway, bool takeover)
         gateway_say(gateway, LOG_ERROR, "start_failed", "the log thread can't be started");
         return false;
     }
-    return make_shared(gateway) && gateway_tls_start(gateway);
+    return make_shared(gateway) && gateway_tls_start(gateway) &&
+           (gateway->inherited.old == 0 || gateway_limits_rehearse(gateway));
 }
 
 static bool take_over(struct gateway *gateway)
 {
     char error[256];
     handover_notify("STATUS=Waiting for the process before");
-    if (inherit_commit(&gateway->inherited, gateway->signals, error, sizeof(error)))
+    if (inherit_commit(&gateway->inherited, gateway->signals, error, sizeof(error))) {
+        gateway->later |= gateway->inherited.reload ? GATEWAY_RELOAD : 0;
         return true;
+    }
     log_message(gateway->log_port, LOG_ERROR, "start_failed", "takeover: %s", error);
     gateway->start_code = EX_TEMPFAIL;
     return false;
@@ -361,10 +360,10 @@ static bool start_hands(struct gateway *gateway)
     return true;
 }
 
-static bool start(struct gateway *gateway, bool takeover)
+static bool start(struct gateway *gateway)
 {
     char error[512] = "";
-    if (!prepare(gateway, takeover) || !take_over(gateway) || !gateway_admin_start(gateway))
+    if (!prepare(gateway) || !take_over(gateway) || !gateway_admin_start(gateway))
         return false;
     handover_notify("STATUS=Reading the spool");
     if (!open_spool(gateway))
@@ -425,9 +424,9 @@ static bool stop(struct gateway *gateway)
 }
 
 /* run serves, and returns the exit code. */
-static int run(struct gateway *gateway, bool takeover)
+static int run(struct gateway *gateway)
 {
-    bool good = start(gateway, takeover);
+    bool good = start(gateway);
     int exit_code = !good ? gateway->start_code : gateway_serve(gateway) ? 0 : EX_SOFTWARE;
     if (!gateway->yielding)
         gateway_drain(gateway);
@@ -465,13 +464,15 @@ int gateway_run(const char *path, struct config *config, bool takeover)
                               .current = config,
                               .yield = {.descriptor = -1},
                               .signals = -1,
+                              .takeover = takeover,
                               .start_code = EX_CONFIG};
     int exit_code = EX_CONFIG;
     memory_contract(config, &gateway.memory); /* first: it counts what is there now */
+    gateway.memory_here = memory_here();
     if (begin(&gateway)) {
         gateway.log_port = log_port_new(gateway.log, "main");
         gateway.scanner = scan_choose_best(); /* before threads start */
-        exit_code = run(&gateway, takeover);
+        exit_code = run(&gateway);
     }
     log_free(gateway.log);
     orders_free(gateway.orders);

@@ -9,7 +9,8 @@
  * loads the file again. `takeover`: from the process that answers at admin.control, which must be
  * named then. Takes `config`. Returns the exit code: 0, EX_CONFIG when this system can't run it or
  * a start-up step failed, EX_TEMPFAIL when a hand-over failed so late that there is no process left
- * that serves, or while waiting for the process before, EX_SOFTWARE when a worker broke. */
+ * that serves, or for a reason that may be over soon ("try again"), EX_SOFTWARE when a worker
+ * broke. */
 int gateway_run(const char *path, struct config *config, bool takeover);
 
 #endif

@@ -54,7 +54,7 @@ void gateway_admin_sources(struct gateway *gateway)
 
 void gateway_say_memory(struct gateway *gateway)
 {
-    uint64_t here = memory_here();
+    uint64_t here = gateway->memory_here;
     bool too_much = here != 0 && gateway->memory.octets > here;
     struct log_line line =
         log_begin(gateway->log_port, too_much ? LOG_WARN : LOG_INFO, "memory_contract");

@@ -146,6 +146,7 @@ static int dial(const char *path)
     int descriptor = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), result;
     if (descriptor < 0)
         return -1;
+    (void)setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
     do
         result = connect(descriptor, (const struct sockaddr *)&place, sizeof(place));
     while (result != 0 && errno == EINTR);
@@ -168,13 +169,43 @@ static bool say(int descriptor, const char *line)
     return sent == len;
 }
 
+/* told_to_stop reads a signal, and remembers SIGHUP. */
+static bool told_to_stop(struct inherited *inherited, int signals)
+{
+    struct signalfd_siginfo info;
+    if (read(signals, &info, sizeof(info)) != sizeof(info))
+        return false;
+    inherited->reload = inherited->reload || info.ssi_signo == SIGHUP;
+    return info.ssi_signo != SIGHUP;
+}
+
+/* await_old waits for what the process before says next. */
+static bool await_old(struct inherited *inherited, int signals)
+{
+    uint64_t end_us = clock_monotonic_us() + HANDOVER_PATIENCE_S * 1000000ull;
+    struct pollfd polled[] = {
+        {.fd = inherited->old, .events = POLLIN},
+        {.fd = signals,        .events = POLLIN}
+    };
+    while (clock_monotonic_us() < end_us) {
+        int count = poll(polled, 2, 100);
+        if (count > 0 && polled[1].revents != 0 && told_to_stop(inherited, signals))
+            return false;
+        if (count > 0 && polled[0].revents != 0)
+            return true;
+    }
+    return false;
+}
+
 /* read_line reads octet by octet: those behind the line come with descriptors. */
-static bool read_line(int descriptor, char *out, size_t out_size)
+static bool read_line(struct inherited *inherited, int signals, char *out, size_t out_size)
 {
     for (size_t len = 0; len + 1 < out_size; len++) {
         ssize_t got;
+        if (!await_old(inherited, signals))
+            return false;
         do
-            got = recv(descriptor, out + len, 1, 0);
+            got = recv(inherited->old, out + len, 1, 0);
         while (got < 0 && errno == EINTR);
         if (got != 1)
             return false;
@@ -214,17 +245,19 @@ static int take_socket(int from, char *letter)
 }
 
 /* read_offer reads the first line, and checks that both mean the same spool. */
-static bool read_offer(struct inherited *inherited, const char *spool_path, unsigned *sockets,
-                       char *error, size_t error_size)
+static bool read_offer(struct inherited *inherited, const char *spool_path, int signals,
+                       unsigned *sockets, char *error, size_t error_size)
 {
     char line[LINE_SIZE];
     unsigned version = 0;
     unsigned long long device, inode;
     struct stat status;
-    if (!read_line(inherited->old, line, sizeof(line)))
+    inherited->temporary = true;
+    if (!read_line(inherited, signals, line, sizeof(line)))
         return wrong(error, error_size, "the running process does not answer");
     if (line[0] == '{')
         return wrong(error, error_size, "the running process refuses: %s", line);
+    inherited->temporary = false;
     if (sscanf(line, "handover %u pid %d spool %llu:%llu timeout %u sockets %u", &version,
                &inherited->old_pid, &device, &inode, &inherited->old_timeout_s, sockets) != 6 ||
         version != HANDOVER_VERSION || *sockets > HANDOVER_SOCKETS_MAX)
@@ -239,7 +272,7 @@ static bool read_offer(struct inherited *inherited, const char *spool_path, unsi
 }
 
 bool inherit_from_old(struct inherited *inherited, const char *control_path, const char *spool_path,
-                      char *error, size_t error_size)
+                      int signals, char *error, size_t error_size)
 {
     unsigned sockets = 0;
     const char *what;
@@ -252,11 +285,12 @@ bool inherit_from_old(struct inherited *inherited, const char *control_path, con
     inherited->old = descriptor;
     if (!say(descriptor, "{\"do\":\"handover\"}\n"))
         return wrong(error, error_size, "%s: %s", control_path, strerror(errno));
-    if (!read_offer(inherited, spool_path, &sockets, error, error_size))
+    if (!read_offer(inherited, spool_path, signals, &sockets, error, error_size))
         return false;
     for (unsigned i = 0; i < sockets; i++) {
         char letter = 0;
-        int given = take_socket(descriptor, &letter);
+        int given = await_old(inherited, signals) ? take_socket(descriptor, &letter) : -1;
+        inherited->temporary = given < 0;
         if (given < 0)
             return wrong(error, error_size, "the running process broke off");
         if (!add(inherited, given, letter == 's', &what))
@@ -278,13 +312,6 @@ static void await_end(int pid)
     close(descriptor);
 }
 
-/* told_to_stop reads a signal. What a reload would load has just been loaded. */
-static bool told_to_stop(int signals)
-{
-    struct signalfd_siginfo info;
-    return read(signals, &info, sizeof(info)) == sizeof(info) && info.ssi_signo != SIGHUP;
-}
-
 bool inherit_commit(struct inherited *inherited, int signals, char *error, size_t error_size)
 {
     static const char gone[] = "gone\n";
@@ -301,7 +328,7 @@ bool inherit_commit(struct inherited *inherited, int signals, char *error, size_
     };
     while (clock_monotonic_us() < end_us) {
         int count = poll(polled, 2, 1000);
-        if (count > 0 && polled[1].revents != 0 && told_to_stop(signals))
+        if (count > 0 && polled[1].revents != 0 && told_to_stop(inherited, signals))
             return wrong(error, error_size, "stopped while waiting for the process before");
         if (count <= 0 || polled[0].revents == 0)
             continue;

@@ -26,6 +26,8 @@ struct inherited {
     struct inherited_socket *sockets; /* HANDOVER_SOCKETS_MAX; NULL: none */
     uint32_t count;
     bool committed;
+    bool temporary;         /* why it can't be done may be over soon */
+    bool reload;            /* SIGHUP came meanwhile */
     int old;                /* connection to the process before, until it has ended; 0: none */
     int old_pid;            /* its process id */
     uint32_t old_timeout_s; /* how long its clients may take to end */
@@ -37,13 +39,14 @@ bool inherit_from_systemd(struct inherited *inherited, char *error, size_t error
     __attribute__((warn_unused_result));
 
 /* inherit_from_old asks the process at this control socket for its sockets; it must have the spool
- * at `spool_path`. It goes on as before until inherit_commit. False: nobody is there (error empty),
- * or it can't be done. */
+ * at `spool_path`. It goes on as before until inherit_commit. `signals` is a signalfd; one other
+ * than SIGHUP ends the waiting. False: nobody is there (error empty), or it can't be done. */
 bool inherit_from_old(struct inherited *inherited, const char *control_path, const char *spool_path,
-                      char *error, size_t error_size) __attribute__((warn_unused_result));
+                      int signals, char *error, size_t error_size)
+    __attribute__((warn_unused_result));
 
 /* inherit_commit tells the process before to stop accepting and drain, and waits until it has given
- * up its spool; false: it did not, or a signal other than SIGHUP came (`signals` is a signalfd).
+ * up its spool; false: it did not, or a signal other than SIGHUP came.
  * Should we end before, it goes on, if it still can. Nothing to do when there is none. */
 bool inherit_commit(struct inherited *inherited, int signals, char *error, size_t error_size)
     __attribute__((warn_unused_result));

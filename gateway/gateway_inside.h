@@ -49,6 +49,7 @@ struct yield {
 struct gateway {
     const char *path;
     struct memory_contract memory; /* what may be needed at most, since the start */
+    uint64_t memory_here;          /* octets that there are; 0: not known */
     struct config *initial;        /* what can't be reloaded is borrowed from here for ever */
     struct config *current;
     struct log *log;
@@ -77,6 +78,8 @@ struct gateway {
     struct yield yield;
     int signals;    /* signalfd */
     int start_code; /* exit code of a start that fails */
+    bool takeover;  /* from another process, if there is one */
+    uint32_t later; /* enum gateway_event that came while they could not be served */
     bool stopping;  /* no reload or hand-over any more */
     bool yielding;  /* in favour of another process */
     enum scan_kind scanner;
@@ -101,6 +104,9 @@ bool gateway_sockets_open(struct gateway *gateway) __attribute__((warn_unused_re
 bool gateway_sockets_listen(struct gateway *gateway) __attribute__((warn_unused_result));
 int gateway_sockets_copy(const struct gateway *gateway, uint8_t listener);
 void gateway_sockets_close(struct gateway *gateway, bool admin);
+
+/* gateway_sockets_refuse tells 421 to all who wait in sockets of our own, which are closed next. */
+void gateway_sockets_refuse(struct gateway *gateway);
 
 /* gateway_tls_start makes helpers, certificates that are missing, and contexts; after the listeners
  * are open: contexts belong to sockets. False: it was logged why not. */

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <libgen.h>
 #include <linux/capability.h>
 #include <pwd.h>
 #include <stdarg.h>
@@ -14,6 +15,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* Who to become. */
@@ -187,5 +189,53 @@ size_t sandbox_unreadable(const struct config *config, const char *config_path, 
     size_t count = tell_unreadable(config_path, out);
     for (size_t i = 0; i < config->paths.count; i++)
         count += tell_unreadable(config->paths.all[i], out);
+    return count;
+}
+
+/* may_write asks as somebody else: a child becomes him. */
+static bool may_write(const struct config *config, const struct identity *identity,
+                      const char *folder)
+{
+    int status = 0;
+    pid_t child = fork();
+    if (child == 0) {
+        if (initgroups(config->user, identity->group) != 0 ||
+            setresgid(identity->group, identity->group, identity->group) != 0 ||
+            setresuid(identity->user, identity->user, identity->user) != 0)
+            _exit(0); /* not known: nothing is said */
+        _exit(access(folder, W_OK | X_OK) != 0 && errno == EACCES);
+    }
+    return child < 0 || waitpid(child, &status, 0) != child || status == 0;
+}
+
+static size_t tell_unwritable(const struct config *config, const char *path, FILE *out)
+{
+    struct identity identity = {0};
+    char error[256];
+    char *copy = strdup(path);
+    if (copy == NULL)
+        return 0;
+    const char *folder = dirname(copy);
+    bool others = config->user != NULL && geteuid() == 0;
+    bool good = others ? !look_up(config, &identity, error, sizeof(error)) ||
+                             may_write(config, &identity, folder)
+                       : access(folder, W_OK | X_OK) == 0 || errno != EACCES;
+    if (!good)
+        fprintf(out,
+                "warning: %s is to be made (self_signed), and %s may not write to its folder\n",
+                path, others ? config->user : "this user");
+    free(copy);
+    return !good;
+}
+
+size_t sandbox_unwritable(const struct config *config, FILE *out)
+{
+    size_t count = 0;
+    fflush(out); /* what is written is written once */
+    for (size_t i = 0; i < config->certificate_count; i++)
+        if (config->certificates[i].self_signed && config->certificates[i].certificate == NULL) {
+            count += tell_unwritable(config, config->certificates[i].chain, out);
+            count += tell_unwritable(config, config->certificates[i].key, out);
+        }
     return count;
 }

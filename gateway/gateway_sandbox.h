@@ -16,6 +16,10 @@ bool sandbox_drop(const struct config *config, char *error, size_t error_size)
  * we may not read any more, and returns how many. After sandbox_drop. */
 size_t sandbox_unreadable(const struct config *config, const char *config_path, FILE *out);
 
+/* sandbox_unwritable is for --check: a line to `out` for each folder in which a self-signed
+ * certificate is still to be made, and whom we shall become may not. Returns how many. */
+size_t sandbox_unwritable(const struct config *config, FILE *out);
+
 /* sandbox_files lets this process, for ever, reach only what the configuration names (Landlock):
  * spool and Maildirs to write, configuration, certificates, tables and the system's settings to
  * read. Before any thread is started. What could not be done (an old kernel) is said in `error`,

@@ -4,6 +4,7 @@
 #include "gateway/gateway_sandbox.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/io_uring.h>
 #include <sched.h>
 #include <seccomp.h>
@@ -26,17 +27,21 @@ enum newer_than_headers {
     REGISTER_SEND_MSG_RING = 31, /* 6.13: wakes a worker */
 };
 
+enum modes {
+    SPECIAL = 07000,                                /* set-uid, set-gid, sticky */
+    MAKES = O_CREAT | (O_TMPFILE & ~(O_DIRECTORY)), /* else an opening has no mode */
+};
+
 /* For any arguments. Names that a machine does not have (open on aarch64) are passed over. */
 static const char *const allowed[] = {
     /* descriptors */
     "close", "close_range", "dup", "dup2", "dup3", "fcntl", "lseek", "pread64", "preadv", "preadv2",
     "pwrite64", "pwritev", "pwritev2", "read", "readv", "sendfile", "write", "writev",
     /* files */
-    "access", "chmod", "faccessat", "faccessat2", "fallocate", "fchmod", "fchmodat", "fdatasync",
-    "flock", "fstat", "fstatfs", "fsync", "ftruncate", "getcwd", "getdents64", "link", "linkat",
-    "lstat", "mkdir", "mkdirat", "newfstatat", "open", "openat", "readlink", "readlinkat", "rename",
-    "renameat", "renameat2", "sync_file_range", "rmdir", "stat", "statfs", "statx", "umask",
-    "unlink", "unlinkat", "utimensat",
+    "access", "faccessat", "faccessat2", "fallocate", "fdatasync", "flock", "fstat", "fstatfs",
+    "fsync", "ftruncate", "getcwd", "getdents64", "link", "linkat", "lstat", "mkdir", "mkdirat",
+    "newfstatat", "readlink", "readlinkat", "rename", "renameat", "renameat2", "sync_file_range",
+    "rmdir", "stat", "statfs", "statx", "umask", "unlink", "unlinkat", "utimensat",
     /* waiting */
     "epoll_create", "epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_pwait2", "epoll_wait",
     "eventfd2", "signalfd4", "pipe", "pipe2", "poll", "ppoll", "pselect6", "select",
@@ -132,6 +137,13 @@ static int add_partly(scmp_filter_ctx filter)
     const struct partly calls[] = {
   /* threads, but no processes and no namespaces */
         {"clone",             0, CLONE_THREAD | CLONE_VM | namespaces, CLONE_THREAD | CLONE_VM    },
+        {"chmod",             1, SPECIAL,                              0                          },
+        {"fchmod",            1, SPECIAL,                              0                          },
+        {"fchmodat",          2, SPECIAL,                              0                          },
+        {"open",              1, MAKES,                                0                          },
+        {"open",              2, SPECIAL,                              0                          },
+        {"openat",            2, MAKES,                                0                          },
+        {"openat",            3, SPECIAL,                              0                          },
         {"mmap",              2, PROT_EXEC,                            0                          },
         {"mprotect",          2, PROT_EXEC,                            0                          },
         {"socket",            0, whole,                                AF_UNIX                    },

@@ -407,6 +407,23 @@ static size_t tell(const char *path, uint64_t rights, FILE *out)
     return !covered;
 }
 
+/* As root we have the file that stood there at the start, not /etc with all its secrets; what was
+ * moved to its place since is another one. The resolver keeps its servers (io/dns_channel.c). */
+static size_t tell_name_servers(const struct config *loaded, FILE *out)
+{
+    if (loaded->courier.dns.server_count > 0)
+        return 0;
+    int descriptor = open("/etc/resolv.conf", O_RDONLY | O_CLOEXEC);
+    bool out_of_reach = descriptor < 0 && errno == EACCES;
+    if (descriptor >= 0)
+        close(descriptor);
+    if (out_of_reach)
+        fputs("/etc/resolv.conf is another file since the start, and out of reach of root "
+              "(sandbox.landlock): the name servers stay, and only a restart can change them\n",
+              out);
+    return out_of_reach;
+}
+
 size_t sandbox_covers(const struct config *loaded, FILE *out)
 {
     size_t count = 0;
@@ -417,6 +434,7 @@ size_t sandbox_covers(const struct config *loaded, FILE *out)
         count += tell(prefixes.all[i].path, TO_WRITE, out);
     for (size_t i = 0; i < loaded->paths.count; i++)
         count += tell(loaded->paths.all[i], LANDLOCK_ACCESS_FS_READ_FILE, out);
+    count += tell_name_servers(loaded, out);
     free_places(&prefixes);
     return count;
 }

@@ -63,7 +63,7 @@ static uint32_t hear_orders(struct gateway *gateway)
     int descriptor = orders_take_hand_over(gateway->orders, &pid);
     if (descriptor >= 0)
         gateway_yield_offer(gateway, descriptor, pid);
-    return reload != 0 ? events | GATEWAY_RELOAD : events;
+    return gateway->reload_asked != 0 ? events | GATEWAY_RELOAD : events;
 }
 
 uint32_t gateway_wait(struct gateway *gateway, int timeout_ms)
@@ -118,12 +118,15 @@ bool gateway_serve(struct gateway *gateway)
 {
     time_t look_s = time(NULL) + LOOK_S;
     for (;;) {
-        uint32_t events = gateway_wait(gateway, TICK_MS);
-        if (events & GATEWAY_STOP)
-            return true;
+        uint32_t events = gateway_wait(gateway, gateway->later != 0 ? 0 : TICK_MS);
+        events |= gateway->later;
+        gateway->later = 0;
         if (events & GATEWAY_RELOAD)
             reload(gateway);
+        /* Before the signal: who takes over waits no longer than drain.handover. */
         if ((events & GATEWAY_COMMIT) && gateway_yield(gateway))
+            return true;
+        if (events & GATEWAY_STOP)
             return true;
         if (time(NULL) >= look_s) {
             look_s += LOOK_S;

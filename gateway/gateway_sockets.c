@@ -3,12 +3,15 @@
  * in one is lost when it is closed; so each that is inherited is taken by some worker. */
 #include "gateway/gateway_inside.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "gateway/base/check.h"
+
+enum { WAITING_MAX = 65536 /* the longest queue that the kernel may keep */ };
 
 static struct gateway_socket *add(struct gateway *gateway, int descriptor, uint8_t listener)
 {
@@ -143,6 +146,39 @@ int gateway_sockets_copy(const struct gateway *gateway, uint8_t listener)
         if (gateway->sockets[i].listener == listener)
             return fcntl(gateway->sockets[i].descriptor, F_DUPFD_CLOEXEC, 0);
     return -1;
+}
+
+/* refuse_one accepts a client, and sends it elsewhere. False: nobody waits. */
+static bool refuse_one(const struct gateway_socket *socket, const char *line, size_t len)
+{
+    char early[4096];
+    int descriptor = accept4(socket->descriptor, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (descriptor < 0)
+        return errno == EINTR || errno == ECONNABORTED;
+    if (len > 0)
+        (void)!send(descriptor, line, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    /* What is unread (a PROXY header) would reset the connection, and the line with it. */
+    (void)shutdown(descriptor, SHUT_WR);
+    (void)!recv(descriptor, early, sizeof(early), MSG_DONTWAIT);
+    close(descriptor);
+    return true;
+}
+
+void gateway_sockets_refuse(struct gateway *gateway)
+{
+    char line[512];
+    int len = snprintf(line, sizeof(line), "421 4.3.2 %s Shutting down, try again later\r\n",
+                       gateway->current->server.hostname);
+    for (uint32_t i = 0; i < gateway->socket_count && gateway->contexts != NULL; i++) {
+        const struct gateway_socket *socket = &gateway->sockets[i];
+        if (socket->listener >= LIMIT_LISTENERS || socket->systemd || socket->silent)
+            continue;
+        /* Where TLS comes first nothing can be said in clear. */
+        bool secret = gateway->contexts->listeners[socket->listener].tls == SERVER_TLS_IMPLICIT;
+        for (int left = WAITING_MAX; left > 0; left--)
+            if (!refuse_one(socket, line, secret ? 0 : (size_t)len))
+                break;
+    }
 }
 
 void gateway_sockets_close(struct gateway *gateway, bool admin)

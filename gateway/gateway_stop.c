@@ -55,13 +55,29 @@ static void note_all(struct gateway *gateway, uint32_t note)
             worker_note(&gateway->hands[i].worker, note);
 }
 
-/* wait_for waits until `done`, for `seconds` at most, and hears signals meanwhile. */
+/* bound_by_other: who takes over, although a signal had said stop before, waits no longer than
+ * drain.handover. */
+static uint64_t bound_by_other(const struct gateway *gateway, uint64_t end_us)
+{
+    uint64_t other_us =
+        clock_monotonic_us() + (uint64_t)gateway->current->handover_timeout_s * 1000000;
+    bool waits = gateway->yield.committed && !gateway->yielding;
+    return waits && other_us < end_us ? other_us : end_us;
+}
+
+/* wait_for waits until `done`, for `seconds` at most, and hears signals meanwhile. Those that mean
+ * nothing to a process which yields are kept for the case that it turns back. */
 static enum waited wait_for(struct gateway *gateway, bool (*done)(const struct gateway *gateway),
                             uint32_t seconds)
 {
     uint64_t end_us = clock_monotonic_us() + (uint64_t)seconds * 1000000;
+    end_us = bound_by_other(gateway, end_us);
     while (!done(gateway)) {
         uint32_t events = gateway_wait(gateway, TICK_MS);
+        if (gateway->yielding)
+            gateway->later |= events & (GATEWAY_STOP | GATEWAY_RELOAD);
+        if (events & GATEWAY_COMMIT)
+            end_us = bound_by_other(gateway, end_us);
         if ((events & GATEWAY_LOST) && gateway->yielding)
             return WAITED_LOST;
         if (events & GATEWAY_STOP)
@@ -70,6 +86,14 @@ static enum waited wait_for(struct gateway *gateway, bool (*done)(const struct g
             return WAITED_LONG;
     }
     return WAITED_DONE;
+}
+
+/* unnote_all takes back what a worker that hangs has not heard: of two that contradict each other
+ * only the last may be there. */
+static void unnote_all(struct gateway *gateway, uint32_t note)
+{
+    for (size_t i = 0; i < gateway->hand_count; i++)
+        worker_unnote(&gateway->hands[i].worker, note);
 }
 
 /* wait_deaf: whoever closes the listening sockets does so when no request can accept any more. */
@@ -133,6 +157,8 @@ void gateway_drain(struct gateway *gateway)
     atomic_store(&gateway->health.phase, HEALTH_DRAINING);
     note_all(gateway, SERVER_NOTE_DRAIN);
     wait_deaf(gateway);
+    if (all_deaf(gateway) && gateway->yield.descriptor < 0)
+        gateway_sockets_refuse(gateway); /* else another process has them, too */
     gateway_sockets_close(gateway, false);
     if (hasty || wait_for(gateway, all_finished, timeout_s) != WAITED_DONE)
         (void)hurry(gateway, all_finished);
@@ -142,9 +168,9 @@ void gateway_drain(struct gateway *gateway)
 /* turn_back: the other is gone, and we are still here. */
 static void turn_back(struct gateway *gateway)
 {
+    unnote_all(gateway, SERVER_NOTE_YIELD); /* who has not heard it stays as it is */
     note_all(gateway, SERVER_NOTE_RESUME);
-    while (!all_listen(gateway) && !all_finished(gateway))
-        usleep(200);
+    (void)wait_for(gateway, all_listen, LISTENING_S);
     gateway->stopping = gateway->yielding = false;
     atomic_store(&gateway->health.phase, HEALTH_SERVING);
     handover_notify("STATUS=Serving; a process that wanted to take over has failed");
@@ -157,11 +183,14 @@ bool gateway_yield(struct gateway *gateway)
     gateway->stopping = gateway->yielding = true;
     atomic_store(&gateway->health.phase, HEALTH_DRAINING);
     gateway_say(gateway, LOG_INFO, "drain", "another process takes over");
+    unnote_all(gateway, SERVER_NOTE_RESUME);
     note_all(gateway, SERVER_NOTE_YIELD);
     wait_deaf(gateway);
     enum waited waited = wait_for(gateway, all_gone, timeout_s);
     if (waited == WAITED_LONG || waited == WAITED_STOP)
         waited = hurry(gateway, all_gone);
+    /* Without a session nobody has looked yet; from DRAIN on there is no way back. */
+    gateway->later |= gateway_wait(gateway, 0) & (GATEWAY_STOP | GATEWAY_RELOAD);
     if (waited == WAITED_LOST || gateway->yield.descriptor < 0) {
         turn_back(gateway);
         return false;

@@ -1,5 +1,6 @@
 /* The program: arguments, then start, signals and orderly stop. */
 #include <getopt.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +10,7 @@
 #include "gateway/config.h"
 #include "gateway/gateway.h"
 #include "gateway/gateway_memory.h"
+#include "gateway/gateway_sandbox.h"
 #include "tls/crypto.h"
 
 struct arguments {
@@ -20,10 +22,20 @@ struct arguments {
 static bool parse_arguments(int count, char **values, struct arguments *arguments, int *exit_code);
 static int check(const char *path, const struct config *config);
 
+/* defer_reload: SIGHUP while the configuration is read would end us. It waits for the signalfd. */
+static void defer_reload(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
 int main(int count, char **values)
 {
     struct arguments arguments = {.config_path = "/etc/ringmx/ringmx.conf"};
     int exit_code;
+    defer_reload();
     if (!parse_arguments(count, values, &arguments, &exit_code))
         return exit_code;
 
@@ -102,6 +114,8 @@ static int check(const char *path, const struct config *config)
     memory_contract(config, &contract); /* first: it counts what is there now */
     config_tls_warnings(config, time(NULL), stdout);
     config_srs_warnings(config, stdout);
+    (void)sandbox_unwritable(config, stdout);
+    config_edge_warnings(config, stdout);
     printf("%s: all is well: %zu addresses to listen on, %zu certificates, %zu domains, "
            "%zu recipients\n",
            path, config->listener_count, config->certificate_count, config->domain_count,

@@ -63,7 +63,7 @@ E2E_ONLY = {
 }
 LONG = ["test_crash", "test_relay_crash"]  # begins first, so that it does not end alone
 # These mostly wait: they run beside the two.
-IDLE = ["test_slow", "test_tls_testssl", "test_limits", "test_load_open", "test_mx", "test_fair", "test_through",
+IDLE = ["test_slow", "test_takeover", "test_tls_testssl", "test_limits", "test_load_open", "test_mx", "test_fair", "test_through",
         "test_drain", "test_upgrade", "test_activation", "test_balanced", "test_gate", "test_proxy", "test_haproxy",
         "test_bounces", "test_bounds", "test_tarpit", "test_handshake_bound", "test_callahead", "test_srs",
         "test_forward", "test_again", "test_consignments", "/exchange", "/client_hostile", "test_metrics",

@@ -491,12 +491,12 @@ static enum MHD_Result answer(void *user, struct MHD_Connection *connection, con
 {
     (void)version, (void)upload, (void)upload_len;
     struct http *http = user;
+    http_client_progress(client_of(connection), HTTP_ANSWERING);
     /* A reply at the first call, before a body could come, ends the connection. */
     if (*request == NULL && is_reading(method)) {
         *request = http;
         return MHD_YES;
     }
-    http_client_progress(client_of(connection), HTTP_ANSWERING);
     struct reply_text reply = find_answer(http, connection, url, method);
     struct MHD_Response *response =
         reply.text == NULL ? NULL

@@ -2,6 +2,7 @@
 #include "gateway/admin/http_clients.h"
 
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "gateway/base/clock.h"
@@ -20,7 +21,9 @@ struct http_client *http_clients_add(struct http_clients *clients, int descripto
 {
     for (size_t i = 0; i < HTTP_CLIENTS_MAX; i++)
         if (clients->all[i].descriptor < 0) {
-            clients->all[i] = (struct http_client){descriptor, HTTP_ASKING, clock_monotonic_us()};
+            clients->all[i] = (struct http_client){.descriptor = descriptor,
+                                                   .progress = HTTP_ASKING,
+                                                   .since_us = clock_monotonic_us()};
             return &clients->all[i];
         }
     return NULL;
@@ -52,6 +55,22 @@ static void hang_up(struct http_client *client)
     client->progress = HTTP_ENDED;
 }
 
+/* has_gone: it has closed its side, and nothing of what it said waits to be read. Looked at twice,
+ * with a turn in between: libmicrohttpd may have a whole request in hand. */
+static bool has_gone(struct http_client *client, short events)
+{
+    int waiting = 0;
+    if ((events & (POLLHUP | POLLERR)) != 0)
+        return true;
+    if (events == 0 || ioctl(client->descriptor, FIONREAD, &waiting) != 0 || waiting > 0) {
+        client->leaving = false;
+        return false;
+    }
+    bool again = client->leaving;
+    client->leaving = true;
+    return again;
+}
+
 /* end_gone: libmicrohttpd does not notice one that came with a part of a request and left at once.
  * Who has asked may have closed its side, and waits for the answer. */
 static void end_gone(struct http_clients *clients)
@@ -68,7 +87,7 @@ static void end_gone(struct http_clients *clients)
     if (!used || poll(polled, HTTP_CLIENTS_MAX, 0) <= 0)
         return;
     for (size_t i = 0; i < HTTP_CLIENTS_MAX; i++)
-        if (polled[i].revents != 0)
+        if (polled[i].fd >= 0 && has_gone(&clients->all[i], polled[i].revents))
             hang_up(&clients->all[i]);
 }
 

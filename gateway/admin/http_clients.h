@@ -23,6 +23,7 @@ enum http_progress {
 struct http_client {
     int descriptor; /* -1: nobody */
     enum http_progress progress;
+    bool leaving;      /* it seems so */
     uint64_t since_us; /* when it came, or its last request ended */
 };
 

@@ -80,9 +80,11 @@ static void sessions(struct exposition *out, const struct metrics_sources *sourc
     exposition_single(out, "ringmx_sessions_limit", EXPOSITION_GAUGE,
                       "How many there may be (limits.connections).", sources->connections_max);
     exposition_family(out, "ringmx_proxy_connections_total", EXPOSITION_COUNTER,
-                      "Connections with a PROXY header: for a client, or LOCAL (a health check).");
+                      "Connections with a PROXY header: for a client, LOCAL (a health check), or "
+                      "bad.");
     exposition_count(out, total(sources, FIELD(proxied)), "kind", "client", NULL);
     exposition_count(out, total(sources, FIELD(checks)), "kind", "check", NULL);
+    exposition_count(out, total(sources, FIELD(proxy_bad)), "kind", "bad", NULL);
 }
 
 static void replies(struct exposition *out, const struct metrics_sources *sources)

@@ -39,10 +39,12 @@ static int dial(const char *path)
     return descriptor;
 }
 
+/* send_request: there is an answer to read. */
 static bool send_request(int descriptor, const json_t *request)
 {
     char *text = json_dumps(request, JSON_COMPACT);
     size_t len = text == NULL ? 0 : strlen(text), sent = 0;
+    int error = 0;
     if (text == NULL)
         return false;
     text[len] = '\n'; /* in place of the final NUL */
@@ -50,12 +52,16 @@ static bool send_request(int descriptor, const json_t *request)
         ssize_t more = send(descriptor, text + sent, len + 1 - sent, MSG_NOSIGNAL);
         if (more < 0 && errno == EINTR)
             continue;
-        if (more < 0)
+        if (more < 0) {
+            error = errno;
             break;
+        }
         sent += (size_t)more;
     }
     free(text);
-    return sent == len + 1;
+    /* Who has hung up may have said why before. */
+    errno = error;
+    return error == 0 || error == EPIPE || error == ECONNRESET;
 }
 
 struct wire *wire_open(const char *path, const json_t *request, int *exit_code)

@@ -7,11 +7,13 @@
 
 #include <ares.h>
 #include <arpa/nameser.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/time.h>
+#include <unistd.h>
 
 enum {
     CHANNELS = 2,
@@ -96,8 +98,19 @@ static bool use_servers(ares_channel handle, const struct dns_options *options)
     return ares_set_servers_ports(handle, nodes) == ARES_SUCCESS;
 }
 
-/* open_channel makes the handle of c-ares. With a single server its failures are answers (else
- * c-ares would ask it the same again at once); with several the next one is asked. */
+/* c-ares takes a file that it can't read for an empty one, and asks this machine. */
+static bool may_read_servers(void)
+{
+    int descriptor = open("/etc/resolv.conf", O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0)
+        return false;
+    close(descriptor);
+    return true;
+}
+
+/* open_channel makes the handle of c-ares; false: the one that there was stays. With a single
+ * server its failures are answers (else c-ares would ask it the same again at once); with several
+ * the next one is asked. */
 static bool open_channel(struct dns_channel *channel)
 {
     const struct dns_options *options = channel->all->options;
@@ -115,6 +128,8 @@ static bool open_channel(struct dns_channel *channel)
         mask |= ARES_OPT_RESOLVCONF;
     if (options->server_count == 1)
         ares.flags |= ARES_FLAG_NOCHECKRESP;
+    if (channel->handle != NULL && options->server_count == 0 && !may_read_servers())
+        return false;
     ares_channel handle;
     if (ares_init_options(&handle, &ares, mask) != ARES_SUCCESS)
         return false;
@@ -129,7 +144,7 @@ static bool open_channel(struct dns_channel *channel)
 }
 
 /* choose returns the one to ask next. Who rests begins anew: with fresh sockets, and as
- * /etc/resolv.conf is now; if that is broken, as before. */
+ * /etc/resolv.conf is now; if that is broken or out of reach, as before. */
 static struct dns_channel *choose(struct dns_channels *all)
 {
     struct dns_channel *channel = &all->channels[all->current];

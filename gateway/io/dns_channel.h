@@ -40,7 +40,7 @@ void dns_channels_turn(struct dns_channels *channels);
 uint64_t dns_channels_next_us(const struct dns_channels *channels);
 
 /* dns_channels_reload reads /etc/resolv.conf again, if the servers come from there, before a
- * question that begins with nothing under way. */
+ * question that begins with nothing under way. While it can't be read, the servers stay. */
 void dns_channels_reload(struct dns_channels *channels);
 
 #endif

@@ -17,6 +17,11 @@ enum newer_than_liburing_2_3 {
     REGISTER_SEND_MSG_RING = 31, /* 6.13 */
 };
 
+enum {
+    MEMORY_TRIES = 100,
+    MEMORY_TRY_US = 10 * 1000,
+};
+
 struct uring {
     struct io_uring ring;
     struct uring_features features;
@@ -99,7 +104,12 @@ struct uring *uring_new(const struct uring_options *options, int *error)
         *error = -ENOMEM;
         return NULL;
     }
-    *error = ring_init(&ring->ring, options->entries, options->cq_entries);
+    for (int tries = MEMORY_TRIES; tries > 0; tries--) {
+        *error = ring_init(&ring->ring, options->entries, options->cq_entries);
+        if (*error != -ENOMEM || tries == 1)
+            break;
+        usleep(MEMORY_TRY_US);
+    }
     if (*error < 0) {
         free(ring);
         return NULL;
@@ -108,6 +118,15 @@ struct uring *uring_new(const struct uring_options *options, int *error)
     if (!options->baseline)
         ring->features.message_register = probe_message_register();
     return ring;
+}
+
+uint64_t uring_octets(const struct uring_options *options)
+{
+    size_t page = 4096, head = 512; /* or more: a larger page makes it an estimate */
+    uint64_t requests = options->entries * sizeof(struct io_uring_sqe);
+    uint64_t rings = head + options->entries * sizeof(uint32_t) +
+                     options->cq_entries * sizeof(struct io_uring_cqe);
+    return (requests + page - 1) / page * page + (rings + page - 1) / page * page;
 }
 
 void uring_free(struct uring *ring)

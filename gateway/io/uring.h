@@ -74,9 +74,12 @@ struct uring_features {
     bool message_register; /* wake a ring from a thread without a ring (6.13); else eventfd */
 };
 
-/* uring_new makes a ring for the calling thread. NULL: *error is the -errno of the step that
- * failed. uring_free ends it: every request must have completed before. */
+/* uring_new makes a ring for the calling thread; one that was freed just now may still count as
+ * locked memory, so it is tried for a second. NULL: *error is the -errno of the step that failed.
+ * uring_octets tells the locked memory of such a ring. uring_free ends it: every request must have
+ * completed before. */
 struct uring *uring_new(const struct uring_options *options, int *error);
+uint64_t uring_octets(const struct uring_options *options);
 void uring_free(struct uring *ring);
 
 /* uring_check tries to make a ring and writes one exact sentence with the remedy to `message` when

@@ -320,6 +320,13 @@ static int make_parts(struct worker *worker, const char **what)
     return worker->wake_descriptor < 0 || worker->reserve_descriptor < 0 ? -errno : 0;
 }
 
+uint64_t worker_locked_octets(void)
+{
+    struct uring_options options = {.entries = SUBMISSION_ENTRIES,
+                                    .cq_entries = COMPLETION_ENTRIES};
+    return uring_octets(&options);
+}
+
 int worker_init(struct worker *worker, const struct worker_options *options, const char **what)
 {
     CHECK(options->listener_count <= WORKER_SOCKETS_MAX);
@@ -464,4 +471,9 @@ void worker_note(struct worker *worker, uint32_t bits)
 {
     atomic_fetch_or(&worker->notes, bits);
     worker_wake(worker);
+}
+
+void worker_unnote(struct worker *worker, uint32_t bits)
+{
+    atomic_fetch_and(&worker->notes, ~bits);
 }

@@ -77,6 +77,9 @@ struct worker {
 int worker_init(struct worker *worker, const struct worker_options *options, const char **what);
 void worker_cleanup(struct worker *worker);
 
+/* worker_locked_octets tells what a worker without CAP_IPC_LOCK needs of RLIMIT_MEMLOCK. */
+uint64_t worker_locked_octets(void);
+
 /* worker_run turns until worker_stop, then until every stream is gone. 0, or -errno when the ring
  * broke. */
 int worker_run(struct worker *worker);
@@ -121,5 +124,8 @@ uint64_t worker_cpu_us(const struct worker *worker);
  * worker_init has returned. */
 void worker_wake(struct worker *worker);
 void worker_note(struct worker *worker, uint32_t bits);
+
+/* worker_unnote takes back those of `bits` that the worker has not heard yet. Any thread. */
+void worker_unnote(struct worker *worker, uint32_t bits);
 
 #endif

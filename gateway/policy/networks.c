@@ -31,6 +31,22 @@ void networks_free(struct networks *networks)
     free(networks);
 }
 
+struct networks *networks_copy(const struct networks *networks)
+{
+    struct networks *copy = networks_new();
+    size_t size = networks->count * sizeof(*networks->all);
+    if (copy == NULL || size == 0)
+        return copy;
+    copy->all = malloc(size);
+    if (copy->all == NULL) {
+        free(copy);
+        return NULL;
+    }
+    memcpy(copy->all, networks->all, size);
+    copy->count = networks->count;
+    return copy;
+}
+
 static void map_v4(const void *address, uint8_t *octets)
 {
     memset(octets, 0, 10);
@@ -120,6 +136,17 @@ bool networks_contain(const struct networks *networks, const union address_any *
     for (size_t i = 0; i < networks->count; i++)
         if (same_prefix(networks->all[i].octets, octets, networks->all[i].bits))
             return true;
+    return false;
+}
+
+bool networks_contain_all(const struct networks *networks)
+{
+    for (size_t i = 0; networks != NULL && i < networks->count; i++) {
+        const struct network *network = &networks->all[i];
+        bool is_v4 = network->octets[10] == 0xff && network->octets[11] == 0xff;
+        if (network->bits == 0 || (network->bits == V4_IN_V6 && is_v4))
+            return true;
+    }
     return false;
 }
 

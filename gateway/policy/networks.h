@@ -12,6 +12,9 @@ struct networks;
 struct networks *networks_new(void) __attribute__((warn_unused_result));
 void networks_free(struct networks *networks);
 
+/* networks_copy returns a set with the same networks, owned; NULL: no memory. */
+struct networks *networks_copy(const struct networks *networks) __attribute__((warn_unused_result));
+
 enum networks_result {
     NETWORKS_ADDED = 0,
     NETWORKS_NO_NETWORK = 1, /* the text is none */
@@ -26,6 +29,9 @@ enum networks_result networks_add(struct networks *networks, const char *text)
 /* networks_contain: does the address (its port does not matter) lie in one of them? NULL is the
  * empty set. Any thread. */
 bool networks_contain(const struct networks *networks, const union address_any *address);
+
+/* networks_contain_all: does one of them hold every address, of IPv4 or of IPv6? */
+bool networks_contain_all(const struct networks *networks);
 
 /* networks_mask writes the first `v4_bits` of an IPv4 address or the first `v6_bits` of an IPv6 one
  * to `out` as an IPv6 address, zeros behind them; IPv4 (also inside an IPv6 socket) is

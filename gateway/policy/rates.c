@@ -4,8 +4,9 @@
  * all belong to others, the one that is paid back first goes to him: who is near his limit is
  * remembered longest.
  *
- * Ticks wrap around after 12 days. A cell means something only while its moment is a little ahead,
- * so one that has lain untouched for longer than a moment is as good as empty. */
+ * A cell means something only while its moment is at most AHEAD_MAX ahead. Ticks wrap around after
+ * 12.7 days, and a moment of then would be ahead again; so a sweep, which whoever comes does a part
+ * of, visits each line every five days and empties what is paid back. */
 #include "gateway/policy/rates.h"
 
 #include "gateway/base/hash.h"
@@ -29,10 +30,13 @@ enum {
 };
 
 static const uint64_t ticks_mask = ((uint64_t)1 << TICK_BITS) - 1;
+static const uint64_t round_us = (uint64_t)5 * 24 * 3600 * 1000000; /* of the sweep */
 
 struct rates {
     uint64_t seed[2];
     uint32_t line_mask;
+    uint64_t step_us;        /* the sweep takes for a line */
+    _Atomic uint64_t steps;  /* it has done, since the beginning of the clock */
     _Atomic uint64_t *cells; /* lines of PROBES */
 };
 
@@ -52,6 +56,8 @@ struct rates *rates_new(uint32_t cells)
     for (uint32_t i = 0; i < count; i++)
         atomic_init(&rates->cells[i], 0);
     rates->line_mask = count / PROBES - 1;
+    rates->step_us = round_us / (count / PROBES);
+    atomic_init(&rates->steps, 0);
     crypto_random(rates->seed, sizeof(rates->seed));
     return rates;
 }
@@ -94,6 +100,29 @@ static uint64_t ahead(uint64_t value, uint64_t now)
 {
     uint64_t ticks = (value - now) & ticks_mask;
     return ticks <= AHEAD_MAX ? ticks : 0;
+}
+
+/* sweep empties the cells that are paid back in the lines that are due: mostly none. When nobody
+ * came for a whole round, all are. */
+static void sweep(struct rates *rates, uint64_t now_us)
+{
+    uint64_t lines = (uint64_t)rates->line_mask + 1;
+    uint64_t steps = now_us / rates->step_us;
+    uint64_t done = atomic_load_explicit(&rates->steps, memory_order_relaxed);
+    if (steps <= done ||
+        !atomic_compare_exchange_strong_explicit(&rates->steps, &done, steps, memory_order_relaxed,
+                                                 memory_order_relaxed))
+        return;
+    bool all = steps - done >= lines;
+    uint64_t due = all ? lines : steps - done;
+    for (uint64_t i = 0; i < due * PROBES; i++) {
+        _Atomic uint64_t *cell =
+            &rates->cells[((done & rates->line_mask) * PROBES + i) & (lines * PROBES - 1)];
+        uint64_t here = atomic_load_explicit(cell, memory_order_relaxed);
+        if (here != 0 && (all || ahead(here, now_us / TICK_US) == 0))
+            (void)atomic_compare_exchange_strong_explicit(cell, &here, 0, memory_order_relaxed,
+                                                          memory_order_relaxed);
+    }
 }
 
 /* find returns the cell of a place and its value; where it has none, one that may become it, and 0.
@@ -165,6 +194,7 @@ enum rate_verdict rates_take(struct rates *rates, const struct rate_limits *limi
     const uint32_t *per_minute = limits->per_minute[kind];
     uint64_t now = now_us / TICK_US;
     struct place address = {0};
+    sweep(rates, now_us);
     if (per_minute[RATE_ADDRESS] != 0) {
         address = find_place(rates, kind, RATE_ADDRESS, peer);
         if (!take(address, per_minute[RATE_ADDRESS], now))

@@ -118,7 +118,9 @@ static void summed(void *user, uint64_t token, const struct redis_answer *answer
     shared->told_free = (uint32_t)token + 1;
 }
 
-/* tell_one adds a count to its minute; the key goes by itself when that is long over. */
+/* tell_one adds a count to its minute; the key goes by itself when that is long over. It is made
+ * with its end, so that none is left for ever where the connection breaks between two commands, and
+ * told of it again, so that none is where this was refused. */
 static void tell_one(struct shared *shared, const struct gathered *gathered, uint64_t wall_us,
                      uint64_t now_us)
 {
@@ -133,7 +135,13 @@ static void tell_one(struct shared *shared, const struct gathered *gathered, uin
     CHECK(len > 0 && len < KEY_MAX);
     snprintf(count, sizeof(count), "%u", gathered->count);
     snprintf(keep, sizeof(keep), "%d", RATE_KEEP_S);
-    struct words add = {.count = 0}, expire = {.count = 0};
+    struct words make = {.count = 0}, add = {.count = 0}, expire = {.count = 0};
+    add_text(&make, "SET");
+    add_word(&make, key, (size_t)len);
+    add_text(&make, "0");
+    add_text(&make, "NX");
+    add_text(&make, "EX");
+    add_text(&make, keep);
     add_text(&add, "INCRBY");
     add_word(&add, key, (size_t)len);
     add_text(&add, count);
@@ -141,6 +149,7 @@ static void tell_one(struct shared *shared, const struct gathered *gathered, uin
     add_word(&expire, key, (size_t)len);
     add_text(&expire, keep);
     uint32_t place = shared->told_free;
+    send_words(shared, &make, NULL, 0);
     if (place != 0) {
         struct told *told = &shared->told[place - 1];
         shared->told_free = told->next_free;

@@ -35,6 +35,7 @@ struct server_counters {
     _Atomic uint64_t closed;                       /* and ended again */
     _Atomic uint64_t proxied;                      /* with a PROXY header that told of a client */
     _Atomic uint64_t checks;                       /* with one that said LOCAL */
+    _Atomic uint64_t proxy_bad;                    /* closed: without the one they had to have */
     _Atomic uint64_t messages, octets, recipients; /* accepted */
     _Atomic uint64_t replies[REPLY_COUNT];         /* ours, by what they say */
     _Atomic uint64_t greetings, hellos;            /* and those that are no enum reply */

@@ -61,23 +61,42 @@ static void uncount(struct session *session)
     session->counted = false;
 }
 
-/* is_exempt: neither are those counted who hear in the session that they can't be served. */
+/* admit counts a connection of `peer` (*counted), unless it is exempt, or can't be served and will
+ * hear so in its session: that is no fault of the client's. */
+static enum reply admit(struct server *server, const union address_any *peer, bool exempt,
+                        bool *counted)
+{
+    *counted = false;
+    if (exempt || server_unready(server) != REPLY_NONE)
+        return REPLY_NONE;
+    enum reply refusal = count(server, peer);
+    *counted = refusal == REPLY_NONE;
+    return refusal;
+}
+
+/* admit_session does so when the client is known. */
+static enum reply admit_session(struct session *session)
+{
+    bool counted;
+    enum reply refusal = admit(session->server, &session->peer, session->exempt, &counted);
+    session->counted = counted;
+    return refusal;
+}
+
 static bool is_exempt(const struct server *server, const union address_any *peer)
 {
-    return networks_contain(server->options->exempt, peer) || server_unready(server) != REPLY_NONE;
+    return networks_contain(server->options->exempt, peer);
 }
 
 /* identify makes `peer` the client: the counts of the old one are given back, those of the new one
  * taken. */
 static enum reply identify(struct session *session, const union address_any *peer)
 {
-    struct server *server = session->server;
     uncount(session);
     session->peer = *peer;
-    session->exempt = is_exempt(server, peer);
-    enum reply refusal = session->exempt ? REPLY_NONE : count(server, peer);
-    session->counted = !session->exempt && refusal == REPLY_NONE;
-    return refusal;
+    session->local = false;
+    session->exempt = is_exempt(session->server, peer);
+    return admit_session(session);
 }
 
 enum reply gate_arrive(struct server *server, const union address_any *peer)
@@ -85,9 +104,8 @@ enum reply gate_arrive(struct server *server, const union address_any *peer)
     const struct server_listener *listener = listener_of(server, server->worker->accepted_listener);
     server->arriving_proxied = listener != NULL && networks_contain(listener->proxy, peer);
     server->arriving_exempt = is_exempt(server, peer);
-    if (server->arriving_proxied || server->arriving_exempt)
-        return REPLY_NONE;
-    return count(server, peer);
+    return admit(server, peer, server->arriving_proxied || server->arriving_exempt,
+                 &server->arriving_counted);
 }
 
 /* --- the greeting --- */
@@ -99,11 +117,14 @@ static void refuse(struct session *session, enum reply reply)
     session_leave(session, reply);
 }
 
-/* greet: whether we can serve is asked at the last moment. */
+/* greet: whether we can serve is asked at the last moment. Who came when we could not is counted
+ * now. */
 static void greet(struct session *session)
 {
     enum reply refusal = server_unready(session->server);
     session->mode = SESSION_COMMAND;
+    if (refusal == REPLY_NONE && !session->counted)
+        refusal = admit_session(session);
     if (refusal != REPLY_NONE)
         refuse(session, refusal);
     else
@@ -113,7 +134,8 @@ static void greet(struct session *session)
 void gate_welcome(struct session *session)
 {
     const struct server_options *options = session->server->options;
-    if (options->greet_delay_s == 0 || session->exempt) {
+    bool unready = server_unready(session->server) != REPLY_NONE;
+    if (options->greet_delay_s == 0 || session->exempt || unready) {
         greet(session);
         return;
     }
@@ -142,7 +164,7 @@ void gate_enter(struct session *session)
 {
     struct server *server = session->server;
     session->exempt = server->arriving_exempt;
-    session->counted = !server->arriving_exempt && !server->arriving_proxied;
+    session->counted = server->arriving_counted;
     if (!server->arriving_proxied) {
         begin(session);
         return;
@@ -158,6 +180,7 @@ void gate_enter(struct session *session)
  * should. */
 static void give_up(struct session *session, const char *reason)
 {
+    counter_add(&session->server->counters.proxy_bad, 1);
     server_log_proxy_bad(session->server, session, reason);
     stream_abort(session->server->worker, stream_of(session));
 }
@@ -316,6 +339,7 @@ void gate_xclient(struct session *session, const struct xclient *client)
     bool named = client->helo.state == XCLIENT_GIVEN;
     session->bad_commands = 0;
     session->forgiven = 0;
+    session->refused = 0;
     session->state = named ? SESSION_READY : SESSION_CONNECTED;
     session->extended = named && client->proto_state == XCLIENT_GIVEN && client->esmtp;
     session_set_helo(session, bytes_make(client->helo.text, named ? client->helo.len : 0));

@@ -7,6 +7,7 @@
 #include "gateway/receive/asking.h"
 #include "gateway/receive/gate.h"
 #include "gateway/receive/server_log.h"
+#include "gateway/receive/tarpit.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -41,11 +42,18 @@ enum server_tls server_tls_of(const struct server *server, uint32_t listener)
     return listener < options->listener_count ? options->listeners[listener].tls : SERVER_TLS_NONE;
 }
 
+/* connections_max: what a reload says counts up to what there is room for. */
+static uint32_t connections_max(const struct server *server)
+{
+    uint32_t wanted = server->options->connections_max;
+    return wanted < server->connections_max ? wanted : server->connections_max;
+}
+
 static bool accepted(void *user, int descriptor, const union address_any *peer)
 {
     struct server *server = user;
     enum reply refusal = REPLY_TOO_MANY_CONNECTIONS;
-    if (admission_enter(server->admission, server->options->connections_max)) {
+    if (admission_enter(server->admission, connections_max(server))) {
         if (server->worker->slots.used < server->worker->slots.count)
             refusal = gate_arrive(server, peer);
         if (refusal == REPLY_NONE) {
@@ -186,6 +194,7 @@ static void turn_end(void *user)
     settle(server);
     if (server->shared != NULL)
         turn_shared(server);
+    tarpit_turn(server);
     resume_stalled(server);
     bool pressed = !list_empty(&server->stalled) || !list_empty(&server->aborting);
     if (staging_unpublished(server->staging) || server->urgent || pressed)
@@ -196,7 +205,9 @@ static void turn_end(void *user)
 static uint64_t next_us(void *user)
 {
     const struct server *server = user;
-    return server->shared == NULL ? UINT64_MAX : shared_next_us(server->shared);
+    uint64_t tarpit_us = tarpit_next_us(server);
+    uint64_t shared_us = server->shared == NULL ? UINT64_MAX : shared_next_us(server->shared);
+    return tarpit_us < shared_us ? tarpit_us : shared_us;
 }
 
 static bool falling_asleep(void *user)
@@ -371,6 +382,7 @@ static int init(struct server *server, struct worker *worker, const struct serve
     server->rates = setup->rates;
     server->greylist = setup->greylist;
     server->index = setup->worker.index;
+    server->connections_max = setup->options->connections_max;
     server->id_last =
         (spool_message_id_min(setup->spool) / LIMIT_PORTS + 1) * LIMIT_PORTS + server->index;
     server->log = log_port_new(setup->log, "worker");
@@ -383,6 +395,7 @@ static int init(struct server *server, struct worker *worker, const struct serve
     list_init(&server->waiting);
     list_init(&server->aborting);
     list_init(&server->stalled);
+    list_init(&server->handshakes);
     if (server->context.scratch == NULL ||
         !directory_expansion_init(&server->expansion, LIMIT_RECIPIENTS) ||
         !blocks_init_sized(&server->lines, setup->worker.streams_max, LIMIT_LINE) ||

@@ -63,18 +63,22 @@ struct server {
     struct directory_expansion expansion; /* of the RCPT at hand */
     struct blocks
         lines; /* of LIMIT_LINE octets: unfinished command lines, one for each session at most */
-    struct blocks names;  /* of long HELO names, one for each session at most */
-    struct list waiting;  /* transactions, in the order of their commit_position */
-    struct list aborting; /* transactions without a session, waiting for room for their ABORT */
-    struct list stalled;  /* sessions that wait for room in the staging ring */
+    struct blocks names;    /* of long HELO names, one for each session at most */
+    struct list waiting;    /* transactions, in the order of their commit_position */
+    struct list aborting;   /* transactions without a session, waiting for room for their ABORT */
+    struct list stalled;    /* sessions that wait for room in the staging ring */
+    struct list handshakes; /* sessions in SESSION_HANDSHAKE, the oldest first */
     uint64_t settled_seen;
     uint64_t id_last;
+    uint64_t release_us; /* not before then the tarpit is looked through again */
     uint32_t index;
+    uint32_t connections_max;               /* what there is room for: a reload can't raise it */
     bool urgent;                            /* a COMMIT was staged in this turn */
     bool draining;                          /* sessions end when what is in flight is done */
     bool unwelcome;                         /* and who comes now is told at once to go elsewhere */
-    bool arriving_proxied, arriving_exempt; /* from gate_arrive to gate_enter */
-    uint32_t drain_ms;                      /* since when `draining`; monotonic, cut to 32 bits */
+    bool arriving_proxied, arriving_exempt; /* from gate_arrive to gate_enter, as the next */
+    bool arriving_counted;
+    uint32_t drain_ms; /* since when `draining`; monotonic, cut to 32 bits */
     uint16_t greeting_len;
     uint16_t ehlo_len[SERVER_EHLO_COUNT];
     char greeting[SERVER_GREETING_LEN_MAX]; /* these two are made once for each configuration */

@@ -81,8 +81,10 @@ void session_refuse(struct session *session, enum reply reply)
  * that comes first, there is no way to say anything: it would leave in clear. */
 void session_leave(struct session *session, enum reply reply)
 {
-    if (session->mode == SESSION_HANDSHAKE ||
-        (session->mode == SESSION_PROXY && session->tls == SERVER_TLS_IMPLICIT)) {
+    bool silent = session->mode == SESSION_PROXY && session->tls == SERVER_TLS_IMPLICIT;
+    if (silent) /* a refusal all the same */
+        counter_add(&session->server->counters.replies[reply], 1);
+    if (silent || session->mode == SESSION_HANDSHAKE) {
         stream_abort(worker_of(session), stream_of(session));
         return;
     }

@@ -41,7 +41,8 @@ enum {
 struct session {
     struct server *server;
     struct transaction *transaction; /* from MAIL on; NULL: none */
-    struct list_node stalled;        /* in server->stalled: waits for room in the staging ring */
+    struct list_node stalled;        /* in server->stalled: waits for room in the staging ring; in
+                                        server->handshakes: SESSION_HANDSHAKE */
     uint8_t *line;                   /* block with an unfinished command line, or NULL */
     uint8_t *helo_long; /* block with a name that helo_short has no room for, or NULL */
     uint64_t id;

@@ -9,7 +9,8 @@
 
 enum {
     HANDSHAKE_S_MAX = 60, /* a client that takes longer for its handshake is no client */
-    YOUNG_MS = 2000,      /* who came so shortly before a drain may still send a message */
+    HANDSHAKE_US_SURE = 2 * 1000 * 1000, /* nobody's is ended for another's sake before */
+    YOUNG_MS = 2000, /* who came so shortly before a drain may still send a message */
 };
 
 bool session_is_secure(struct session *session)
@@ -18,6 +19,24 @@ bool session_is_secure(struct session *session)
 }
 
 /* --- TLS --- */
+
+/* count_handshake counts one that begins. When there are as many as may be, the oldest of this
+ * worker makes room, if it is not young: else a few who say nothing could keep TLS from all
+ * others. */
+static bool count_handshake(struct session *session)
+{
+    struct server *server = session->server;
+    uint32_t max = session->exempt ? 0 : server->options->handshakes_max;
+    if (admission_handshake_begin(server->admission, max))
+        return true;
+    struct list_node *node = list_first(&server->handshakes);
+    struct session *oldest = node == NULL ? NULL : list_entry(node, struct session, stalled);
+    if (oldest == NULL || server->worker->now_us - oldest->handshake_us < HANDSHAKE_US_SURE)
+        return false;
+    list_remove(node); /* it is counted until the stream is closed */
+    stream_abort(server->worker, stream_of(oldest));
+    return admission_handshake_begin(server->admission, 0);
+}
 
 /* begin_tls says `last`, the last word in clear, and hands the stream over to the handshake; it is
  * counted as under way exactly while the mode is SESSION_HANDSHAKE. Or it gives the reply that says
@@ -32,8 +51,7 @@ static enum reply begin_tls(struct session *session, struct bytes last)
                                         : NULL;
     if (contexts == NULL)
         return REPLY_TLS_UNAVAILABLE;
-    uint32_t max = session->exempt ? 0 : options->handshakes_max;
-    if (!admission_handshake_begin(server->admission, max)) {
+    if (!count_handshake(session)) {
         server_log_refused(server, session, REPLY_TOO_MANY_HANDSHAKES);
         return REPLY_TOO_MANY_HANDSHAKES;
     }
@@ -45,6 +63,7 @@ static enum reply begin_tls(struct session *session, struct bytes last)
     uint32_t seconds = options->command_timeout_s;
     session->mode = SESSION_HANDSHAKE;
     session->handshake_us = server->worker->now_us;
+    list_append(&server->handshakes, &session->stalled);
     session_deadline(session, seconds < HANDSHAKE_S_MAX ? seconds : HANDSHAKE_S_MAX);
     return REPLY_NONE;
 }
@@ -61,7 +80,10 @@ enum reply session_start_tls(struct session *session)
 
 bool session_start_implicit_tls(struct session *session)
 {
-    return begin_tls(session, reply_line(REPLY_NONE)) == REPLY_NONE;
+    enum reply refusal = begin_tls(session, reply_line(REPLY_NONE));
+    if (refusal != REPLY_NONE) /* nobody hears it */
+        counter_add(&session->server->counters.replies[refusal], 1);
+    return refusal == REPLY_NONE;
 }
 
 /* --- the stream's callbacks, in the order of life --- */
@@ -134,6 +156,7 @@ void session_secured(struct stream *stream, void *owner)
     struct session *session = owner;
     CHECK(session->mode == SESSION_HANDSHAKE && session->transaction == NULL);
     admission_handshake_end(session->server->admission);
+    list_remove(&session->stalled);
     server_secured(session->server, session, tls_info(stream_tls(stream)));
     session->mode = SESSION_COMMAND;
     session->state = SESSION_CONNECTED;

@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+enum { RELEASE_US = 100 * 1000 /* all streams are looked at so often at most */ };
+
 bool tarpit_concerns(enum reply reply)
 {
     return reply == REPLY_NO_SUCH_USER || reply == REPLY_RELAY_DENIED;
@@ -16,12 +18,14 @@ bool tarpit_concerns(enum reply reply)
 /* is_late counts a refused command and tells whether its reply is held back. */
 static bool is_late(struct session *session)
 {
-    const struct server_options *options = session->server->options;
-    if (options->tarpit_s == 0 || session->exempt || session->server->draining)
+    const struct server *server = session->server;
+    const struct server_options *options = server->options;
+    if (options->tarpit_s == 0 || session->exempt || server->draining)
         return false;
     if (session->refused <= options->tarpit_after)
         session->refused++;
-    return session->refused > options->tarpit_after;
+    /* What a client has pipelined lies in buffers that others would go without. */
+    return session->refused > options->tarpit_after && list_empty(&server->worker->starved);
 }
 
 static void hold(struct session *session, enum reply reply)
@@ -56,6 +60,27 @@ void tarpit_refuse_line(struct session *session, struct bytes line)
     memcpy(session->line, line.data, line.len);
     session->line_len = (uint16_t)line.len;
     hold(session, REPLY_NONE);
+}
+
+static void release(struct worker *worker, struct stream *stream)
+{
+    const struct session *session = stream_owner(stream);
+    if (stream->state == STREAM_OPEN && stream->held_count > 0 && session->mode == SESSION_TARPIT)
+        stream_set_deadline(worker, stream, worker->now_us);
+}
+
+void tarpit_turn(struct server *server)
+{
+    struct worker *worker = server->worker;
+    if (list_empty(&worker->starved) || worker->now_us < server->release_us)
+        return;
+    server->release_us = worker->now_us + RELEASE_US;
+    worker_each_stream(worker, release);
+}
+
+uint64_t tarpit_next_us(const struct server *server)
+{
+    return list_empty(&server->worker->starved) ? UINT64_MAX : server->release_us;
 }
 
 void tarpit_over(struct session *session)

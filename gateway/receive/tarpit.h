@@ -15,6 +15,12 @@ void tarpit_refuse_line(struct session *session, struct bytes line);
 /* tarpit_concerns: the reply to a recipient that is held back, too. */
 bool tarpit_concerns(enum reply reply);
 
+/* tarpit_turn, once a turn, says at once what is held back of clients whose input holds receive
+ * buffers while others go without: the tarpit may cost its clients time, but nobody else.
+ * tarpit_next_us tells when it wants to look again (monotonic); UINT64_MAX: no need. */
+void tarpit_turn(struct server *server);
+uint64_t tarpit_next_us(const struct server *server);
+
 /* tarpit_over: the time has passed. It says the reply, and the session goes on. */
 void tarpit_over(struct session *session);
 

@@ -20,6 +20,7 @@
 enum {
     SPOOL_STAGING_SIZE = 16 * 1024 * 1024, /* the power of two above LIMIT_RECORD */
     SPOOL_READY = 2,
+    LOCK_PAUSE_MS = 20,
     SPOOL_COPY_SHARE = 3, /* a copy for so many octets of log at most */
 };
 static_assert((int)SPOOL_STAGING_SIZE > (int)LIMIT_RECORD + 4 * (int)LIMIT_BLOCK,
@@ -59,9 +60,24 @@ static bool write_lock(const struct spool *spool)
            fdatasync(spool->lock) == 0;
 }
 
-/* Opens and locks the directory. */
-static bool open_directory(struct spool *spool, const char *path, char *error, size_t error_size)
+/* take_lock: the kernel drops the lock of a process that dies a moment after its sockets. */
+static bool take_lock(const struct spool *spool, uint32_t patience_ms)
 {
+    while (flock(spool->lock, LOCK_EX | LOCK_NB) != 0) {
+        if (patience_ms == 0)
+            return false;
+        uint32_t pause_ms = patience_ms < LOCK_PAUSE_MS ? patience_ms : LOCK_PAUSE_MS;
+        usleep(pause_ms * 1000);
+        patience_ms -= pause_ms;
+    }
+    return true;
+}
+
+/* Opens and locks the directory. */
+static bool open_directory(struct spool *spool, const struct spool_options *options, char *error,
+                           size_t error_size)
+{
+    const char *path = options->path;
     if (mkdir(path, 0700) != 0 && errno != EEXIST)
         return refuse(error, error_size, "spool: can't make %s: %s", path, strerror(errno));
     spool->volume.directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -71,8 +87,11 @@ static bool open_directory(struct spool *spool, const char *path, char *error, s
         openat(spool->volume.directory, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (spool->lock < 0)
         return refuse(error, error_size, "spool: can't open %s/lock: %s", path, strerror(errno));
-    if (flock(spool->lock, LOCK_EX | LOCK_NB) != 0)
+    if (!take_lock(spool, options->patience_ms)) {
+        if (options->in_use != NULL)
+            *options->in_use = true;
         return refuse(error, error_size, "spool: %s is in use by another process", path);
+    }
     read_lock(spool);
     return true;
 }
@@ -157,7 +176,7 @@ struct spool *spool_open(const struct spool_options *options, spool_recovered_ca
         refuse(error, error_size, "spool: no memory");
         return NULL;
     }
-    if (!open_directory(spool, options->path, error, error_size)) {
+    if (!open_directory(spool, options, error, error_size)) {
         spool_close(spool);
         return NULL;
     }

@@ -25,6 +25,8 @@ struct spool_options {
     int writer_cpu;       /* pin the writer there; -1: no */
     const uint8_t *uuid;  /* 16 random octets for a new spool */
     uint64_t messages_max; /* living messages, then the state is SPOOL_QUEUE_FULL; 0: no bound */
+    uint32_t patience_ms;  /* how long the lock of another process is waited for */
+    bool *in_use;          /* set when that was in vain; NULL: nobody asks */
     struct log *log;       /* borrowed */
     const struct segment_io *io; /* NULL: the kernel; tests inject errors here */
 };

@@ -61,8 +61,7 @@ class Load:
         chance = random.Random(f"{self.seed}/{load_round}/{thread}")
         number = 0
         try:
-            with Client(address, timeout_s=60) as client:
-                client.hello()
+            with self.greeted(address) as client:
                 while not self.stopping.is_set():
                     number += 1
                     self.one(client, chance, f"{load_round}.{thread}.{number}")
@@ -71,6 +70,17 @@ class Load:
             pass  # the gateway was killed: that is what this is for
         except AssertionError as error:
             self.errors.append(str(error))
+
+    @staticmethod
+    def greeted(address):
+        """A client that was greeted; while no mail can be taken, it hears 421 and comes again."""
+        while True:
+            client = Client(address, timeout_s=60)
+            if client.expect((220, 421)).code == 220:
+                client.expect(250, "EHLO client.example")
+                return client
+            client.close()
+            time.sleep(0.05)
 
     def one(self, client, chance, identity):
         size = int(2 ** chance.uniform(5, self.size_max.bit_length()))

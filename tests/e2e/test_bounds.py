@@ -8,8 +8,10 @@ import time
 import unittest
 
 import loader
+import pki
 from bounds import Bounds, gateway
 from harness import BINARY, PATIENCE_S, Client, Gateway, message, quote, wait_until
+from tls_client import TlsSocket
 
 PROGRAM = os.path.join(os.path.dirname(BINARY), "ringmxctl")
 
@@ -160,7 +162,10 @@ class Queue(Bounds):
         super().setUp()
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
+        made = pki.authority().issue("mx.example.org")
         self.server = Gateway({"queue.messages": "1000", "queue.schedule": '{"1h"}'},
+                              listeners={"mx": {}, "implicit": {"tls": "implicit"}},
+                              certificates={"mx.example.org": (made.chain, made.key)},
                               domains={"example.org": (["*"], "maildir:{mail}/%d/%u"),
                                        "dead.example": (["*"], f"smtp:127.0.0.1:{port}")})
         self.addCleanup(self.server.close)
@@ -190,6 +195,29 @@ class Queue(Bounds):
             client.expect(250, "EHLO client.example")
             reply = client.command("MAIL FROM:<a@client.example>")
             return reply.code, reply.enhanced
+
+    def test_who_came_when_it_was_full(self):
+        """Where TLS comes first he may be greeted after all, and then the bounds are his as everybody's."""
+        self.server.settings.update({"tls.handshakes": "3", "limits.connections_per_ip": "2"})
+        self.server.restart()
+        loader.run(self.server.address, "--messages", 1000, "--connections", 1, "--domain", "dead.example")
+        wait_until(lambda: self.answer() == (421, "4.3.2"), "not ready for new clients")
+        here = {"source": "127.0.0.7"}
+        half = [Client(self.server.at["implicit"], **here) for _ in range(3)]
+        for client in half:
+            self.addCleanup(client.close)
+        with Client(self.server.at["implicit"], **here) as fourth:
+            self.assertTrue(fourth.closed(5), "tls.handshakes")
+        self.remove(5)
+        wait_until(lambda: self.answer() == (250, "2.1.0"), "open again")
+        codes = []
+        for client in half:
+            client.socket = TlsSocket(client.socket).handshake()
+            codes.append(client.reply().code)
+        self.assertEqual(codes, [220, 220, 421], "limits.connections_per_ip")
+        for client in half:
+            client.close()
+        self.server.stop()
 
     def test_full_and_open_again(self):
         self.fill(998)

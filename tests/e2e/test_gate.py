@@ -238,6 +238,19 @@ class Xclient(unittest.TestCase):
         server.stop()
         self.assertEqual({line["client"] for line in server.events("refused")}, {CLIENT})
 
+    def test_mistakes_are_the_old_clients(self):
+        """The tarpit begins anew, too."""
+        server = self.start({"limits.tarpit": '"3s"', "limits.tarpit_after": "2"})
+        with Client(server.address) as client:
+            client.hello()
+            for number in (1, 2, 3):
+                began = time.monotonic()
+                client.expect(500, "XYZZY")
+                client.expect(500, "XYZZY")
+                self.assertLess(time.monotonic() - began, 2.5)
+                client.expect(220, f"XCLIENT ADDR=192.0.2.{number}")
+        server.stop()
+
     def test_rates_are_the_new_clients(self):
         server = self.start({"limits.connection_rate": "2", "limits.exempt": '{"127.0.0.1"}'})
         with Client(server.address) as client:
@@ -247,6 +260,17 @@ class Xclient(unittest.TestCase):
             client.expect(220, f"XCLIENT ADDR={OTHER}")
             self.assertEqual(client.expect(421, f"XCLIENT ADDR={CLIENT}").enhanced, "4.7.0")
         server.stop()
+
+    def test_after_a_check(self):
+        """Who speaks for a client is no health check any more: in the log as everybody."""
+        server = self.start(listeners={"mx": {"proxy": '{"127.0.0.1"}', "xclient": '{"127.0.0.1"}'}})
+        with Client(server.address) as client:
+            client.send(LOCAL)
+            client.hello()
+            client.expect(220, f"XCLIENT ADDR={CLIENT}")
+            client.expect(221, "QUIT")
+        server.stop()
+        self.assertEqual(len(server.events("disconnect")), 1)
 
     def test_behind_a_balancer(self):
         """The client that the balancer names must be trusted, not the balancer: else everybody behind it were."""

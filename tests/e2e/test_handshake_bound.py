@@ -5,6 +5,7 @@ import unittest
 import pki
 from bounds import Bounds, gateway
 from harness import PATIENCE_S, Client, message, wait_until
+from prometheus import scrape
 from tls_client import SecureClient
 
 
@@ -70,6 +71,31 @@ class Handshakes(Bounds):
                 return False
         wait_until(served, "room for a handshake")
         self.stop(server)
+
+    def test_the_oldest_makes_room(self):
+        """Who says nothing can't keep TLS from others for longer than two seconds, and is counted out once."""
+        server = self.server({"workers": "1", "admin.http": '"127.0.0.1:0"'})
+        silent = [Client(server.at["implicit"]) for _ in range(4)]
+        for client in silent:
+            self.addCleanup(client.close)
+            self.clients.append(client)
+        self.wait_connected(server, 4)
+        with Client(server.at["implicit"]) as client:
+            self.assertTrue(client.closed(5), "they are young")
+        time.sleep(2.1)
+        for closed, name in enumerate(("starttls", "implicit"), 1):
+            with SecureClient(server.at[name], implicit=name == "implicit") as honest:
+                honest.hello()
+                self.assertEqual(honest.transfer(message()).code, 250)
+            # The place that the honest one had is free again, so it takes another to make room.
+            self.half_open(server, "starttls")
+            self.assertEqual([client.closed(5 if which < closed else 0.1) for which, client in enumerate(silent)],
+                             [which < closed for which in range(4)])
+        page = scrape(server)
+        self.assertEqual(page.value("ringmx_tls_handshakes_running"), 4)
+        self.assertEqual(page.sum("ringmx_replies_total", reason="too_many_handshakes"), 1)
+        self.stop(server)
+        self.assertEqual([line["reason"] for line in server.events("refused")], ["too_many_handshakes"])
 
     def test_balanced(self):
         """Whatever becomes of a handshake, it is counted out again: done, broken off, garbage, timed out, refused."""

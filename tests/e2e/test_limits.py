@@ -43,6 +43,22 @@ class Connections(unittest.TestCase):
         again.expect(250, "EHLO client.example")
         server.stop()
 
+    def test_a_reload(self):
+        """It lowers the bound, and raises it again, but not above what there is room for."""
+        server = gateway(self, {"limits.connections": "5"})
+        for count, (bound, held) in enumerate(((100, 5), (2, 2), (4, 4)), 1):
+            server.settings["limits.connections"] = str(bound)
+            server.write_configuration()
+            server.signal(signal.SIGHUP)
+            wait_until(lambda: len(server.events("reloaded")) == count, "the reload")
+            clients = [self.accepted(server) for _ in range(held)]
+            self.assertNotIn(None, clients)
+            self.refused(server, 421, "4.3.2")
+            for client in clients:
+                client.close()
+            wait_until(lambda: len(server.events("disconnect")) == len(server.events("connect")), "the end of all")
+        server.stop()
+
     def test_per_address(self):
         server = gateway(self, {"limits.connections_per_ip": "3"})
         clients = [self.accepted(server) for _ in range(3)]

@@ -22,7 +22,7 @@ ABSENT = {True: re.compile("ringmx_malloc_"), False: re.compile("(?!)")}[harness
 
 def promtool(*words, **more):
     return subprocess.run([PROMTOOL, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-                          timeout=harness.PATIENCE_S, text=True, **more)
+                          timeout=6 * harness.PATIENCE_S, text=True, **more)
 
 
 def documented():

@@ -111,6 +111,26 @@ class Check(unittest.TestCase):
         said = done.stdout + done.stderr
         self.assertEqual(re.findall(rf"(?m)^{re.escape(self.path)}:(\d+): ", said), ["2", "3", "6"])
 
+    def test_warnings(self):
+        """No mistakes, and said all the same."""
+        redis = 'redis { address = "127.0.0.1:6379" }\n'
+        for old, new, says in (
+                ("role = mx", 'role = mx proxy = {"10.0.0.0/8", "0.0.0.0/0"}', "proxy holds all addresses"),
+                ("role = mx", 'role = mx proxy = {"::/0"}', "proxy holds all addresses"),
+                ("role = mx", 'role = mx xclient = {"::/0"}', "xclient holds all addresses"),
+                ("role = mx", 'role = mx proxy = {"10.0.0.0/8", "2001:db8::/32"}', None),
+                ("workers = 1\n", "workers = 1\n" + redis, "redis has nothing to do"),
+                ("workers = 1\n", "workers = 1\n" + redis + 'greylist { delay = "5m" }\n', None),
+                ('"1M"', '"1M" message_rate_network = 9', None),
+                ('"1M" }', '"1M" connection_rate = 9 } ' + redis, None)):
+            with self.subTest(new=new):
+                self.assertIn(old, self.GOOD)
+                done = self.check(self.GOOD.replace(old, new))
+                self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+                said = re.findall("(?m)^warning: (?!this machine).*$", done.stdout)
+                self.assertEqual(len(said), says is not None, said)
+                self.assertIn(says or "", "".join(said))
+
     def test_start_with_a_bad_file(self):
         with open(self.path, "w", encoding="utf-8") as file:
             file.write(self.GOOD.replace("workers = 1", "workers = many"))

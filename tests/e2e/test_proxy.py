@@ -14,6 +14,7 @@ import unittest
 import loader
 import pki
 from harness import Client, Gateway, data_path, message, seed, split_delivered, wait_until
+from prometheus import scrape
 from tls_client import tls_context
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
@@ -438,7 +439,7 @@ class Secure(unittest.TestCase):
     def setUp(self):
         self.authority = pki.authority()
         made = self.authority.issue("mx.example.org")
-        self.server = gateway(self, {"limits.connections_per_ip": "2"},
+        self.server = gateway(self, {"limits.connections_per_ip": "2", "admin.http": '"127.0.0.1:0"'},
                               {"implicit": {"tls": "implicit", **LISTENERS["mx"]},
                                "starttls": {"tls": "starttls", **LISTENERS["mx"]}},
                               certificates={"mx.example.org": (made.chain, made.key)})
@@ -484,6 +485,10 @@ class Secure(unittest.TestCase):
         self.assertEqual(self.server.events("tls_failed"), [])
 
     def test_implicit_refusals_are_silent(self):
+        def refusals():
+            page = scrape(self.server)
+            return (page.sum("ringmx_replies_total", reason="too_many_from_address"),
+                    page.value("ringmx_proxy_connections_total", kind="bad"))
         clients = []
         for _ in range(2):
             clients.append(Client(self.server.at["implicit"]))
@@ -493,6 +498,7 @@ class Secure(unittest.TestCase):
             with Client(self.server.at["implicit"]) as client:
                 client.send(octets)
                 self.assertEqual(heard(client), b"")
+        self.assertEqual(refusals(), (1, 2), "counted all the same")
         for client in clients:
             client.close()
         self.server.stop()

@@ -3,19 +3,28 @@ a signal, what an intruder would. What a gateway does every day, and reloads, wo
 become somebody else; everything else works for anybody."""
 import errno
 import glob
+import json
 import os
 import pwd
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
+import threading
 import unittest
 
-from harness import FLAVOUR, Gateway, message, wait_until
+from harness import BINARY, FLAVOUR, Gateway, message, wait_until
 import pki
+from zones import read_question
 
 FILTERED = FLAVOUR not in ("asan", "tsan")  # sanitizers can't live with a filter
 ROOT = os.geteuid() == 0
+STAYS_ROOT = ["ringmx stays root, with all capabilities: sandbox.user names whom to become"] if ROOT else []
+PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+# Runs a program with another /etc.
+OTHER_ETC = ["unshare", "-m", "sh", "-c", 'mount --make-rprivate / && mount --bind "$0" /etc && exec "$@"']
 
 
 def issue(folder, name):
@@ -31,6 +40,29 @@ def statuses(pid):
         with open(path, encoding="ascii") as file:
             found.append(dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line))
     return found
+
+
+def deny_all(test, asked):
+    """A name server that knows no name, on port 53 of some loopback address, which is returned."""
+    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    for last in range(1, 255):
+        try:
+            server.bind((f"127.53.0.{last}", 53))
+            break
+        except OSError:
+            pass
+    test.addCleanup(server.close)
+
+    def serve():
+        while True:
+            try:
+                question, client = server.recvfrom(4096)
+                asked.append(read_question(question))
+                server.sendto(question[:2] + b"\x81\x83" + question[4:], client)
+            except OSError:
+                return
+    threading.Thread(target=serve, daemon=True).start()
+    return server.getsockname()[0]
 
 
 class Sandbox(unittest.TestCase):
@@ -53,14 +85,26 @@ class Sandbox(unittest.TestCase):
                 self.assertEqual(status["NoNewPrivs"], "1", status["Name"])
                 self.assertEqual(status["Seccomp"], "2" if FILTERED else "0", status["Name"])
             said = [line["msg"] for line in gateway.events("sandbox")]
-            self.assertEqual(said, [] if FILTERED else ["seccomp is off in a build with a sanitizer"])
+            self.assertEqual(said, STAYS_ROOT + ([] if FILTERED else ["seccomp is off in a build with a sanitizer"]))
 
     def test_off(self):
         with Gateway(settings={"sandbox.seccomp": "off", "sandbox.landlock": "off"}) as gateway:
             self.deliver(gateway, "alice")
             for status in statuses(gateway.process.pid):
                 self.assertEqual((status["NoNewPrivs"], status["Seccomp"]), ("1", "0"), status["Name"])
-            self.assertEqual(gateway.events("sandbox"), [])
+            self.assertEqual([line["msg"] for line in gateway.events("sandbox")], STAYS_ROOT)
+
+    def test_lists(self):
+        """What the filter allows when all has started, the profile for containers must allow, too."""
+        with open(os.path.join(PROJECT, "gateway", "gateway_sandbox_calls.c"), encoding="utf-8") as file:
+            source = file.read()
+        with open(os.path.join(PROJECT, "docs", "deploy", "container", "seccomp.json"), encoding="utf-8") as file:
+            profile = {name for rule in json.load(file)["syscalls"] for name in rule["names"]}
+        whole = re.search(r"allowed\[\] = \{(.*?)\};", source, re.S)[1]
+        partly = re.search(r"struct partly calls\[\] = \{(.*?)\n    \};", source, re.S)[1]
+        names = re.findall(r'"(\w+)"', re.sub(r"/\*.*?\*/", "", whole, flags=re.S)) + re.findall(r'\{"(\w+)"', partly)
+        self.assertGreater(len(names), 140)
+        self.assertEqual(sorted(set(names) - profile), [])
 
     def prepared(self, **more):
         """A gateway whose folders nobody may use."""
@@ -106,6 +150,25 @@ class Sandbox(unittest.TestCase):
             gateway.signal(signal.SIGHUP)
             wait_until(lambda: gateway.events("reload_failed"), "a refused reload")
             self.deliver(gateway, "alice")
+
+    @unittest.skipUnless(ROOT, "only root can become somebody else")
+    def test_certificate_to_make(self):
+        """--check tells that a self-signed certificate can't be made by whom ringmx becomes."""
+        gateway, nobody = self.prepared()
+        folder = os.path.join(self.outside, "keys")
+        os.makedirs(folder, mode=0o755)
+        gateway.certificates = {"mx.example.org": f'chain = "{folder}/chain" key = "{folder}/key" self_signed = true'}
+
+        def told():
+            gateway.write_configuration()
+            said = subprocess.run([BINARY, "-c", gateway.path, "--check"], check=True, capture_output=True, text=True)
+            return re.findall(r"(?m)^warning: (\S+) is to be made \(self_signed\), and nobody may not", said.stdout)
+        try:
+            self.assertEqual(told(), [f"{folder}/chain", f"{folder}/key"])
+            os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+            self.assertEqual(told(), [])
+        finally:
+            gateway.close()
 
     @unittest.skipUnless(ROOT, "only root can become somebody else")
     def test_spool_of_root(self):
@@ -192,6 +255,37 @@ class Sandbox(unittest.TestCase):
                 self.assertEqual(self.attempt(gateway, *words), 0, words)
 
     # --- reload ---
+
+    @unittest.skipUnless(ROOT and FILTERED, "needs root; a sanitizer may read all")
+    def test_name_servers(self):
+        """As root, another file in the place of /etc/resolv.conf is out of reach: the name servers stay, which is
+        told, and mail goes on."""
+        etc = os.path.join(self.outside, "etc")
+        os.makedirs(etc)
+        for name in ("passwd", "group", "hosts", "nsswitch.conf"):
+            shutil.copy(os.path.join("/etc", name), etc)
+
+        def write(name, text):
+            with open(os.path.join(etc, name), "w", encoding="ascii") as file:
+                file.write(text)
+        asked = []
+        write("resolv.conf", f"nameserver {deny_all(self, asked)}\n")
+        with Gateway(prefix=OTHER_ETC + [etc], domains={"first.test": (["*"], "mx:"),
+                                                         "second.test": (["*"], "mx:")}) as gateway:
+            def send(domain):
+                with gateway.client() as client:
+                    client.hello()
+                    self.assertEqual(client.transfer(message("x"), recipients=(f"a@{domain}",)).code, 250)
+                wait_until(lambda: (domain, "MX") in asked, f"a question for {domain}")
+            send("first.test")
+            write("resolv.conf.new", "nameserver 127.0.0.2\n")
+            os.rename(os.path.join(etc, "resolv.conf.new"), os.path.join(etc, "resolv.conf"))
+            gateway.signal(signal.SIGHUP)
+            wait_until(lambda: gateway.events("reloaded"), "the reload")
+            said = [line["msg"] for line in gateway.events("reload_needs_restart")]
+            self.assertEqual(len(said), 1)
+            self.assertIn("/etc/resolv.conf is another file since the start", said[0])
+            send("second.test")
 
     def test_reload_beyond(self):
         with Gateway(settings={"queue.schedule": '"1s"'}) as gateway:

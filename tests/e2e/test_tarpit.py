@@ -115,6 +115,22 @@ class Tarpit(Bounds):
         client.close()
         server.stop()
 
+    def test_buffers_are_for_all(self):
+        """What those in the tarpit have pipelined holds the receive buffers: released, as soon as others need one."""
+        server = self.server({"limits.tarpit_after": "1", "limits.tarpit": '"60s"', "workers": "1", "io.buffers": "64"})
+        for _ in range(80):
+            self.welcome(server, "127.0.0.2").send(b"XYZZY\r\n" * 3 + b"NOOP\r\n")
+        time.sleep(0.5)
+        for attacker in self.clients:  # behind what is held already
+            attacker.send(b"NOOP\r\n")
+        begun = time.monotonic()
+        client = self.welcome(server, "127.0.0.1")
+        client.expect(250, "EHLO client.example")
+        for _ in range(5):
+            self.assertEqual(client.transfer(message()).code, 250)
+        self.assertLess(time.monotonic() - begun, 10)
+        self.stop(server)
+
     def test_dictionary_attack(self):
         """How many names can be tried in a while, without it and with it."""
         tried = {}

@@ -51,7 +51,7 @@ class Time(unittest.TestCase):
         for raw in waiting:
             records(rest(raw, 5))
         self.assertLess(time.monotonic() - start, 14)
-        self.assertEqual(len(server.events("tls_failed")), 8)
+        self.assertEqual(len(server.events("tls_failed")), 6)  # two have never said a word
         server.stop()
 
     def test_drain(self):

@@ -257,6 +257,57 @@ class Dialogues(Trace):
         self.assertIn("?", [row.get("verb") for row in shown])
         self.assertNotIn(SECRET, self.gateway.log_text())
 
+    def test_text_after_a_refused_data(self):
+        """Lines of a message that look like commands are not shown, nor to those who begin to watch then."""
+        early = self.watch(ip="127.0.0.1")
+        lines = [f"{verb} {BODY_MARK} more" for verb in ("helo", "EHLO", "Vrfy", "EXPN", "MAIL", "data", "quit", "RSET", "BDAT")]
+        lines += [f"VRFY {BODY_MARK}", f"EXPN {BODY_MARK}", f"EHLO {BODY_MARK}", f"MAIL FROM:<{BODY_MARK}@client.example>"]
+
+        def refused(client):
+            client.hello()
+            client.expect(250, "MAIL FROM:<a@client.example>")
+            client.expect(550, "RCPT TO:<x@elsewhere.example>")
+            client.expect(554, "DATA")
+
+        with self.client() as one, self.client() as two:
+            refused(one)
+            refused(two)
+            late = self.watch(ip="127.0.0.0/8")
+            two.command(f"EHLO {BODY_MARK}")
+            later = self.watch(ip="127.0.0.0/24")
+            for line in lines:
+                one.command(line)
+                two.command(line)
+        for watcher in (early, late, later):
+            watcher.wait_event("disconnect", 2)
+            self.assertNotIn(BODY_MARK.encode(), watcher.raw)
+            self.assertIn("VRFY", [row.get("verb") for row in watcher.events("command")])
+
+    def test_reset_after_a_refused_data(self):
+        """Who says RSET has understood: what comes then is shown."""
+        watcher = self.watch(ip="127.0.0.1")
+        with self.client() as client:
+            client.hello()
+            client.expect(503, "DATA")
+            client.expect(250, "RSET")
+            client.transfer(message())
+            client.expect(221, "QUIT")
+        watcher.wait_event("disconnect")
+        self.assertEqual(watcher.texts("command"),
+                         ["EHLO client.example", "DATA", "RSET", "MAIL FROM:<sender@client.example>",
+                          "RCPT TO:<alice@example.org>", "DATA", "QUIT"])
+
+    def test_nothing_after_auth(self):
+        watcher = self.watch(ip="127.0.0.1")
+        with self.client() as client:
+            client.hello()
+            for line in ("AUTH LOGIN", f"VRFY {SECRET}", f"EXPN {SECRET}"):
+                client.command(line)
+            client.command("MAIL FROM:<a@client.example>")
+        watcher.wait_event("disconnect")
+        self.assertNotIn(SECRET.encode(), watcher.raw)
+        self.assertIn("MAIL FROM:<a@client.example>", watcher.texts("command"))
+
     def test_any_octets(self):
         """What is shown is JSON, whatever was said; long lines and replies are cut."""
         watcher = self.watch(ip="127.0.0.1")

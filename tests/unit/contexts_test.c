@@ -139,6 +139,36 @@ static void a_reload_makes_new_ones(void **state)
     config_free(config);
 }
 
+/* A socket that no reload names any more believes whom it believed last, not whom at the start. */
+static void trust_that_was_taken_away_stays_away(void **state)
+{
+    (void)state;
+    struct config *config = scratch_good("hostname = mx.example.org\n" SCRATCH_DOMAIN
+                                         "listener a { address = \"127.0.0.1:1\" "
+                                         "proxy = {\"10.0.0.0/8\"} xclient = {\"10.0.0.0/8\"} }\n");
+    struct config *less = scratch_good("hostname = mx.example.org\n" SCRATCH_DOMAIN
+                                       "listener a { address = \"127.0.0.1:1\" "
+                                       "proxy = {\"192.0.2.0/24\"} }\n");
+    struct config *gone = scratch_good("hostname = mx.example.org\n" SCRATCH_DOMAIN
+                                       "listener b { address = \"127.0.0.1:2\" }\n");
+    struct contexts *first = made(config, config, NULL);
+    struct contexts *second = made(less, config, first);
+    struct contexts *third = made(gone, config, second);
+    contexts_free(first);
+    contexts_free(second);
+    config_free(less);
+    struct contexts *fourth = made(gone, config, third);
+    contexts_free(third);
+    union address_any old, new;
+    assert_true(listener_parse("10.1.2.3:4", &old) && listener_parse("192.0.2.9:4", &new));
+    assert_false(networks_contain(fourth->listeners[0].proxy, &old));
+    assert_true(networks_contain(fourth->listeners[0].proxy, &new));
+    assert_null(fourth->listeners[0].xclient);
+    contexts_free(fourth);
+    config_free(gone);
+    config_free(config);
+}
+
 static void without_tls_at_the_start_there_is_none_later(void **state)
 {
     (void)state;
@@ -173,6 +203,7 @@ int main(void)
         cmocka_unit_test(alike_listeners_share_and_workers_do_not),
         cmocka_unit_test(connections_keep_what_they_use),
         cmocka_unit_test(a_reload_makes_new_ones),
+        cmocka_unit_test(trust_that_was_taken_away_stays_away),
         cmocka_unit_test(without_tls_at_the_start_there_is_none_later),
         cmocka_unit_test(what_cannot_be_made_is_told),
     };

@@ -122,6 +122,10 @@ static void in_order(void **state)
                                          "30 c.test 127.0.0.3:2525"};
     struct exchange *made = find_mx("sorted.test");
     has(made, sorted, 3);
+    exchange_forget(made);
+    assert_int_equal(exchange_count(made), 0);
+    find(made);
+    has(made, sorted, 3);
     exchange_free(made);
     made = find_mx("SORTED.Test");
     has(made, sorted, 3);

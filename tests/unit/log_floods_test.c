@@ -430,6 +430,40 @@ static void recent_troubles_are_kept(void **state)
     forget(&listener);
 }
 
+/* What strangers can cause is not kept, and no flood of warnings, nor of lines about single
+ * mails, pushes out an error. */
+static void floods_push_out_no_errors(void **state)
+{
+    (void)state;
+    static struct log_recent recent[LOG_RECENT_MAX];
+    struct listener listener;
+    uint64_t sequence = 0;
+    listen_with(&listener, (struct log_options){.level = LOG_INFO, .repeats = 10});
+    log_message(listener.port, LOG_ERROR, "real", "1");
+    log_message(listener.port, LOG_WARN, "odd", "1");
+    for (unsigned i = 0; i < 200; i++) {
+        struct log_line line = log_begin_often(listener.port, LOG_WARN, "stranger");
+        log_end(&line);
+    }
+    read_until(&listener, "event=repeated of=stranger count=");
+    uint32_t count = log_recent(listener.log, recent, LOG_RECENT_MAX, &sequence);
+    assert_int_equal(count, 2);
+    assert_non_null(strstr(recent[0].text, " event=real "));
+    assert_non_null(strstr(recent[1].text, " event=odd "));
+    for (unsigned i = 0; i < 200; i++) {
+        struct log_line line = log_begin_audit(listener.port, LOG_ERROR, "mail");
+        log_end(&line);
+        if (i % 20 == 19)
+            read_what_waits(&listener);
+    }
+    read_what_waits(&listener);
+    count = log_recent(listener.log, recent, LOG_RECENT_MAX, &sequence);
+    assert_int_equal(count, 1 + LOG_RECENT_EACH);
+    assert_non_null(strstr(recent[0].text, " event=real "));
+    finish(&listener);
+    forget(&listener);
+}
+
 struct watch {
     struct log *log;
     _Atomic bool stop;
@@ -498,6 +532,7 @@ int main(void)
         cmocka_unit_test(output_can_change),
         cmocka_unit_test(threads_may_come_later),
         cmocka_unit_test(recent_troubles_are_kept),
+        cmocka_unit_test(floods_push_out_no_errors),
         cmocka_unit_test(others_look_while_lines_come),
         cmocka_unit_test(log_free_leaves_a_stuck_descriptor), /* last: its thread stays */
     };

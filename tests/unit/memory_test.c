@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "gateway/deliver/destination.h"
 #include "tests/support/scratch.h"
 
 static uint64_t part(const struct memory_contract *contract, const char *name)
@@ -74,6 +75,48 @@ static void grows_with(void **state)
     }
 }
 
+/* After a reload it has what is more now, and not what only a restart brings; and nothing is less.
+ */
+static void reloads_add(void **state)
+{
+    char text[1024];
+    (void)state;
+    snprintf(text, sizeof(text), "%s%s", SCRATCH_NEEDED,
+             "workers = 2 limits { connections = 1000 } queue { messages = 1000 }\n");
+    struct config *initial = scratch_good(text);
+    snprintf(text, sizeof(text), "%s%s", SCRATCH_NEEDED,
+             "workers = 8 limits { connections = 5000 } queue { messages = 5000000 }\n");
+    struct config *loaded = scratch_good(text);
+    struct memory_contract before, after, again;
+    memory_contract(initial, &before);
+    after = before;
+    memory_contract_reloaded(initial, loaded, &after);
+    assert_true(part(&after, "queue") > part(&before, "queue") + 5000000 * 384ull);
+    assert_int_equal(part(&after, "connections"), part(&before, "connections"));
+    assert_int_equal(part(&after, "staging rings"), part(&before, "staging rings"));
+    uint64_t octets = 0;
+    for (uint32_t i = 0; i < after.count; i++)
+        octets += after.parts[i].octets;
+    assert_int_equal(after.octets, octets);
+    again = after;
+    memory_contract_reloaded(initial, initial, &again);
+    assert_int_equal(again.octets, after.octets);
+    config_free(loaded);
+    config_free(initial);
+}
+
+/* What strangers can make many of is in it, and the agent's socket is http, too. */
+static void counts_all(void **state)
+{
+    (void)state;
+    struct memory_contract contract = contract_of("");
+    assert_true(part(&contract, "destinations") > (uint64_t)DESTINATIONS_MAX * 1024);
+    assert_true(part(&contract, "searches for hosts") >= 1024 * 20296ull);
+    assert_int_equal(part(&contract, "control, http"), 0);
+    contract = contract_of("admin { agent = \"127.0.0.1:0\" }\n");
+    assert_true(part(&contract, "control, http") > 0);
+}
+
 /* All workers together have room for all connections, and for twice as many at most. */
 static void pools_have_room(void **state)
 {
@@ -102,6 +145,8 @@ int main(void)
         cmocka_unit_test(adds_up),
         cmocka_unit_test(usual_is_modest),
         cmocka_unit_test(grows_with),
+        cmocka_unit_test(counts_all),
+        cmocka_unit_test(reloads_add),
         cmocka_unit_test(pools_have_room),
         cmocka_unit_test(this_machine_has_some),
     };

@@ -114,6 +114,7 @@ static void counters_come_out(void **state)
     counter_add(&counters[1].passed[4], 8);
     counter_add(&counters[0].tls.versions[1], 9);
     counter_add(&counters[0].tls.failures[TLS_FAILURE_NONE], 2);
+    counter_add(&counters[1].tls.silent, 5);
     histogram_add(&counters[0].phases[SERVER_PHASE_COMMIT], 1000);
     histogram_add(&counters[1].phases[SERVER_PHASE_COMMIT], 3000000);
     counter_add(&workers[1].turns, 11);
@@ -129,6 +130,7 @@ static void counters_come_out(void **state)
     SHOWN("ringmx_passed_replies_total{class=\"4xx\"} 8");
     SHOWN("ringmx_tls_handshakes_total{version=\"TLSv1.3\"} 9");
     SHOWN("ringmx_tls_failures_total{reason=\"unfinished\"} 2");
+    SHOWN("ringmx_tls_failures_total{reason=\"silent\"} 5");
     SHOWN("ringmx_phase_duration_seconds_bucket{phase=\"commit\",le=\"0.001024\"} 1");
     SHOWN("ringmx_phase_duration_seconds_bucket{phase=\"commit\",le=\"+Inf\"} 2");
     SHOWN("ringmx_phase_duration_seconds_sum{phase=\"commit\"} 3.001000");

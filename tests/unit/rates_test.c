@@ -219,6 +219,28 @@ static void time_goes_on(void **state)
     rates_free(rates);
 }
 
+/* Ticks have gone round since somebody was here, at his limit: he is a stranger. Whether others
+ * came all the while, or nobody. */
+static void time_goes_round(void **state)
+{
+    (void)state;
+    struct rates *rates = rates_new(0);
+    struct rate_limits limits = limits_of(5, 0);
+    const uint64_t round = (uint64_t)4 << 38, hour = 60 * minute;
+    uint64_t begin = 3 * hour;
+    for (uint64_t pause = hour; pause <= 2 * round; pause *= 2) {
+        union address_any peer = v4(0x0a000001 + (uint32_t)(pause / hour) * 256);
+        assert_int_equal(passed(rates, &limits, RATE_CONNECTIONS, &peer, begin, 9), 5);
+        for (uint64_t now = begin + pause; now < begin + round; now += pause) {
+            union address_any other = v4(0x0b000000 + (uint32_t)(now / minute));
+            assert_int_equal(passed(rates, &limits, RATE_CONNECTIONS, &other, now, 1), 1);
+        }
+        assert_int_equal(passed(rates, &limits, RATE_CONNECTIONS, &peer, begin + round, 9), 5);
+        begin += 2 * round;
+    }
+    rates_free(rates);
+}
+
 /* More addresses than cells: nobody is refused because of others, and who is at his limit is
  * remembered as long as possible. */
 static void too_many_addresses(void **state)
@@ -321,6 +343,7 @@ int main(void)
         cmocka_unit_test(ipv6_counts_by_its_64_and_48),
         cmocka_unit_test(closed_until_it_is_over),
         cmocka_unit_test(time_goes_on),
+        cmocka_unit_test(time_goes_round),
         cmocka_unit_test(too_many_addresses),
         cmocka_unit_test(texts),
         cmocka_unit_test(many_threads),

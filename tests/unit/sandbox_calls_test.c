@@ -225,6 +225,31 @@ static int become_root(void)
     return inmate_errno(syscall(SYS_setuid, 0));
 }
 
+static int mark_special(void)
+{
+    return inmate_errno(chmod("/tmp/ringmx-sandbox-none", 04755));
+}
+
+static int mark_special_at(void)
+{
+    return inmate_errno(fchmodat(AT_FDCWD, "/tmp/ringmx-sandbox-none", 02755, 0));
+}
+
+static int mark_special_open(void)
+{
+    return inmate_errno(fchmod(0, 06700));
+}
+
+static int make_special(void)
+{
+    return inmate_errno(open("/tmp", O_TMPFILE | O_WRONLY | O_CLOEXEC, 04700));
+}
+
+static int make_special_named(void)
+{
+    return inmate_errno(open("/tmp/ringmx-sandbox/none", O_CREAT | O_WRONLY | O_CLOEXEC, 02700));
+}
+
 static int make_link(void)
 {
     return inmate_errno(symlink("/etc/passwd", "/tmp/ringmx-sandbox-link"));
@@ -260,10 +285,11 @@ static int register_files(void)
 static void refused(void **state)
 {
     static int (*const attempts[])(void) = {
-        open_packets,    open_netlink,   open_crypto, open_vm,     start_listening,
-        make_process,    map_code,       make_code,   allow_dumps, signal_parent,
-        become_root,     make_link,      make_device, give_away,   raise_others_limit,
-        type_for_others, register_files,
+        open_packets,    open_netlink,       open_crypto,  open_vm,         start_listening,
+        make_process,    map_code,           make_code,    allow_dumps,     signal_parent,
+        become_root,     make_link,          make_device,  give_away,       raise_others_limit,
+        type_for_others, register_files,     mark_special, mark_special_at, mark_special_open,
+        make_special,    make_special_named,
     };
     (void)state;
     skip_without_filter();
@@ -338,7 +364,8 @@ static int use_files(void)
     if (descriptor < 0)
         return errno;
     bool done = pwrite(descriptor, "x", 1, 0) == 1 && fdatasync(descriptor) == 0 &&
-                posix_fallocate(descriptor, 0, 8192) == 0 && ftruncate(descriptor, 1) == 0;
+                posix_fallocate(descriptor, 0, 8192) == 0 && ftruncate(descriptor, 1) == 0 &&
+                fchmod(descriptor, 0640) == 0 && chmod(path, 0600) == 0;
     return unlink(path) == 0 && close(descriptor) == 0 && done ? 0 : EINVAL;
 }
 

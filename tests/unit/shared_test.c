@@ -237,8 +237,16 @@ static void test_too_many(void **state)
 /* --- rates --- */
 
 #define HEAR_COUNT(key, count, answers)                                                            \
-    "C *3", "C $6", "C INCRBY", "c $", "c p:rate:" key ":", "c $", "C " count, "C *3", "C $6",     \
-        "C EXPIRE", "c $", "c p:rate:" key ":", "C $3", "C 120", answers
+    "C *6", "C $3", "C SET", "c $", "c p:rate:" key ":", "C $1", "C 0", "C $2", "C NX", "C $2",    \
+        "C EX", "C $3", "C 120", "C *3", "C $6", "C INCRBY", "c $", "c p:rate:" key ":", "c $",    \
+        "C " count, "C *3", "C $6", "C EXPIRE", "c $", "c p:rate:" key ":", "C $3", "C 120",       \
+        answers
+
+#define HEAR_SOME_COUNT                                                                            \
+    "c *6", "c $", "c SET", "c $", "c p:rate:connections:192.0.2.", "c $", "c 0", "c $", "c NX",   \
+        "c $", "c EX", "c $", "c 120", "c *3", "c $", "c INCRBY", "c $",                           \
+        "c p:rate:connections:192.0.2.", "c $", "C 1", "c *3", "c $", "c EXPIRE", "c $",           \
+        "c p:rate", "c $", "c 120"
 
 static uint64_t wanted_answers;
 
@@ -273,19 +281,20 @@ static void test_counts(void **state)
 {
     union address_any here = address("192.0.2.1:25"), there = address("[2001:db8:1:2::9]:25");
     within_a_minute();
-    start(state, SCRIPT(GREET, HEAR_COUNT("messages:192.0.2.1", "3", "s :10\r\n:1\r\n"),
-                        HEAR_COUNT("messages:192.0.2.1", "1", "s :11\r\n:1\r\n"),
-                        HEAR_COUNT("messages:2001:db8:1:2::/64", "1", "s -ERR\r\n-ERR\r\n"), "E"));
+    start(state,
+          SCRIPT(GREET, HEAR_COUNT("messages:192.0.2.1", "3", "s +OK\r\n:10\r\n:1\r\n"),
+                 HEAR_COUNT("messages:192.0.2.1", "1", "s $-1\r\n:11\r\n:1\r\n"),
+                 HEAR_COUNT("messages:2001:db8:1:2::/64", "1", "s -ERR\r\n-ERR\r\n-ERR\r\n"), "E"));
     for (int i = 0; i < 3; i++)
         shared_count(desk.shared, &limits, RATE_MESSAGES, &here);
-    told(2);
+    told(3);
     assert_int_equal(take(RATE_MESSAGES, &here), RATE_OK); /* ten of ten */
     shared_count(desk.shared, &limits, RATE_MESSAGES, &here);
-    told(4);
+    told(6);
     assert_int_equal(take(RATE_MESSAGES, &here), RATE_ADDRESS_OVER);
     assert_int_equal(take(RATE_CONNECTIONS, &here), RATE_OK);
     shared_count(desk.shared, &limits, RATE_MESSAGES, &there);
-    told(6);
+    told(9);
     assert_int_equal(take(RATE_MESSAGES, &there), RATE_OK);
     stop();
 }
@@ -295,13 +304,10 @@ static void test_networks(void **state)
 {
     union address_any here = address("192.0.2.1:25"), near = address("192.0.2.200:25");
     within_a_minute();
-    start(state,
-          SCRIPT(GREET, "c *3", "c $", "c INCRBY", "c $", "c p:rate:connections:192.0.2.", "c $",
-                 "C 1", "c *3", "c $", "c EXPIRE", "c $", "c p:rate", "c $", "c 120", "c *3", "c $",
-                 "c INCRBY", "c $", "c p:rate:connections:192.0.2.", "c $", "C 1", "c *3", "c $",
-                 "c EXPIRE", "c $", "c p:rate", "c $", "c 120", "s :8\r\n:1\r\n:8\r\n:1\r\n", "E"));
+    start(state, SCRIPT(GREET, HEAR_SOME_COUNT, HEAR_SOME_COUNT,
+                        "s +OK\r\n:8\r\n:1\r\n+OK\r\n:8\r\n:1\r\n", "E"));
     shared_count(desk.shared, &limits, RATE_CONNECTIONS, &here);
-    told(4);
+    told(6);
     assert_int_equal(take(RATE_CONNECTIONS, &here), RATE_ADDRESS_OVER);
     assert_int_equal(take(RATE_CONNECTIONS, &near), RATE_NETWORK_OVER);
     stop();

@@ -59,16 +59,18 @@ static void terminals_are_safe(void **state)
     static const struct {
         const char *before, *after;
     } cases[] = {
-        {"plain",                 "plain"                },
-        {"\x1b[2J\r\n\t\x7f",     "?[2J????"             },
-        {"j\xc3\xb6rg@b.example", "j\xc3\xb6rg@b.example"},
+        {"plain",                  "plain"                },
+        {"\x1b[2J\r\n\t\x7f",      "?[2J????"             },
+        {"j\xc3\xb6rg@b.example",  "j\xc3\xb6rg@b.example"},
         {"\xc2\x9b"
-         "31m",          "?31m"                 }, /* CSI as one character */
-        {"\xff\xc3",              "??"                   },
-        {"\xe2\x82",              "??"                   }, /* cut off */
-        {"\xed\xa0\x80",          "???"                  }, /* a surrogate */
-        {"\xf0\x9f\x93\xa7",      "\xf0\x9f\x93\xa7"     },
-        {"\xf5\x80\x80\x80",      "????"                 },
+         "31m",           "?31m"                 }, /* CSI as one character */
+        {"\xff\xc3",               "??"                   },
+        {"\xe2\x82",               "??"                   }, /* cut off */
+        {"\xed\xa0\x80",           "???"                  }, /* a surrogate */
+        {"\xf0\x9f\x93\xa7",       "\xf0\x9f\x93\xa7"     },
+        {"\xf5\x80\x80\x80",       "????"                 },
+        {"a\xe2\x80\xae\xe2\x80\xa8"
+         "b\xef\xbb\xbf", "a??b?"                }, /* turned, ended, not seen */
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char text[64];
