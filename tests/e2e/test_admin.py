@@ -436,7 +436,7 @@ class States(unittest.TestCase):
                 self.assertEqual(status(found["http"])["connections_max"], limit)
                 self.assertEqual(shown()[1] > memory, more)
                 memory = shown()[1]
-                self.assertEqual(gateway.events("memory_contract")[-1]["octets"], str(memory))
+                wait_until(lambda: gateway.events("memory_contract")[-1]["octets"] == str(memory), "the new contract")
 
     def test_strangers_push_out_no_errors(self):
         """Clients that are turned away are no news: what is wrong with the gateway stays on the page."""

@@ -10,7 +10,7 @@ import unittest
 import loader
 import pki
 from bounds import Bounds, gateway
-from harness import BINARY, PATIENCE_S, Client, Gateway, message, quote, wait_until
+from harness import BINARY, PATIENCE_S, SLOW, Client, Gateway, message, quote, wait_until
 from tls_client import TlsSocket
 
 PROGRAM = os.path.join(os.path.dirname(BINARY), "ringmxctl")
@@ -179,12 +179,14 @@ class Queue(Bounds):
         self.assertEqual(report["failed"], 0)
 
     def remove(self, count):
+        """Removes so many; what is being tried just then is passed over."""
         def tool(*words):
-            return subprocess.run([PROGRAM, "-s", self.control, *words], capture_output=True, text=True, check=True,
-                                  timeout=PATIENCE_S * 3).stdout
-        rows = [json.loads(line) for line in tool("queue", "list", "--json").splitlines()]
-        for row in rows[:count]:
-            tool("queue", "remove", row["id"])
+            return subprocess.run([PROGRAM, "-s", self.control, *words], capture_output=True, text=True, check=False,
+                                  timeout=PATIENCE_S * 3)
+        rows = [json.loads(line) for line in tool("queue", "list", "--json").stdout.splitlines()]
+        for row in rows:
+            count -= count > 0 and tool("queue", "remove", row["id"]).returncode == 0
+        self.assertEqual(count, 0, "not removed")
 
     def answer(self):
         """What a client that comes now hears: to its connection, or to its MAIL."""
@@ -196,6 +198,7 @@ class Queue(Bounds):
             reply = client.command("MAIL FROM:<a@client.example>")
             return reply.code, reply.enhanced
 
+    @unittest.skipIf(SLOW, "a handshake of two seconds makes room for the next one")
     def test_who_came_when_it_was_full(self):
         """Where TLS comes first he may be greeted after all, and then the bounds are his as everybody's."""
         self.server.settings.update({"tls.handshakes": "3", "limits.connections_per_ip": "2"})

@@ -34,14 +34,24 @@ struct exchange_setup finder_setup = {
     .random = throw_dice,
 };
 
-void finder_begin(const char *const *lines)
+static void begin(const char *const *lines, uint32_t timeout_ms)
 {
-    asker_begin(lines, (struct dns_options){.timeout_ms = 400});
+    asker_begin(lines, (struct dns_options){.timeout_ms = timeout_ms});
     CHECK(listener_parse("127.0.0.99:2525", &own_addresses[0]));
     CHECK(listener_parse("[::1]:2525", &own_addresses[1]));
     finder_setup.dns = asker.dns;
     finder_setup.ipv6 = true;
     finder_tale = (struct finder_tale){0};
+}
+
+void finder_begin(const char *const *lines)
+{
+    begin(lines, 400);
+}
+
+void finder_begin_patient(const char *const *lines)
+{
+    begin(lines, 10000);
 }
 
 void finder_told(void *user, const struct verdict *why)

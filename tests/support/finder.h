@@ -19,8 +19,10 @@ extern struct finder_tale finder_tale;
 extern struct exchange_setup finder_setup;
 extern const struct route finder_mx; /* "mx:" */
 
-/* finder_begin is asker_begin and a set-up; asker_end ends it. */
+/* finder_begin is asker_begin and a set-up; asker_end ends it. It waits 0.4 s for an answer,
+ * finder_begin_patient, where all are answered, as long as a busy machine may need. */
 void finder_begin(const char *const *lines);
+void finder_begin_patient(const char *const *lines);
 
 /* finder_now is the worker's clock. finder_told is for exchange_ask, with &finder_tale;
  * finder_was_found for turner_run. */

@@ -117,7 +117,7 @@ static const char *const zone[] = {"sorted.test 300 MX 30 c.test",
 static void in_order(void **state)
 {
     (void)state;
-    finder_begin(zone);
+    finder_begin_patient(zone);
     static const char *const sorted[] = {"10 a.test 127.0.0.1:2525", "20 b.test 127.0.0.2:2525",
                                          "30 c.test 127.0.0.3:2525"};
     struct exchange *made = find_mx("sorted.test");
@@ -165,7 +165,7 @@ static void in_order(void **state)
 static void by_chance(void **state)
 {
     (void)state;
-    finder_begin(zone);
+    finder_begin_patient(zone);
     uint32_t first_of_equal[4] = {0}, first_family[2] = {0};
     for (int i = 0; i < 60; i++) {
         struct exchange *made = find_mx("equal.test");
@@ -193,7 +193,7 @@ static void by_chance(void **state)
 static void bounded(void **state)
 {
     (void)state;
-    finder_begin(zone);
+    finder_begin_patient(zone);
     struct exchange *made = find_mx("many.test");
     assert_int_equal(exchange_count(made), 17); /* 16 of a hundred, and the other one */
     assert_string_equal(exchange_at(made, 16)->peer.name, "b.test");
@@ -207,7 +207,7 @@ static void bounded(void **state)
         lines[2 * i] = text[2 * i];
         lines[2 * i + 1] = text[2 * i + 1];
     }
-    finder_begin(lines);
+    finder_begin_patient(lines);
     made = find_mx("crowd.test"); /* over TCP */
     assert_int_equal(exchange_count(made), 32);
     assert_string_equal(exchange_at(made, 0)->peer.name, "m59.test");
