@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "gateway/base/clock.h"
+#include "gateway/base/refuse.h"
 
 enum {
     FIRST_DESCRIPTOR = 3, /* SD_LISTEN_FDS_START */
@@ -22,16 +23,6 @@ enum {
     LINE_SIZE = 512,
     END_S = 60, /* what the process before may need when its clients are gone */
 };
-
-__attribute__((format(printf, 3, 4))) static bool wrong(char *error, size_t error_size,
-                                                        const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(error, error_size, format, arguments);
-    va_end(arguments);
-    return false;
-}
 
 static bool make_room(struct inherited *inherited)
 {
@@ -97,11 +88,12 @@ bool inherit_from_systemd(struct inherited *inherited, char *error, size_t error
     if (pid != (unsigned long)getpid())
         return true;
     if (count > HANDOVER_SOCKETS_MAX)
-        return wrong(error, error_size, "systemd gives %lu sockets: too many", count);
+        return refuse(error, error_size, "systemd gives %lu sockets: too many", count);
     for (unsigned long i = 0; i < count; i++) {
         name_at(names, i, name, sizeof(name));
         if (!add(inherited, FIRST_DESCRIPTOR + (int)i, true, &what))
-            return wrong(error, error_size, "the socket \"%s\" that systemd gives: %s", name, what);
+            return refuse(error, error_size, "the socket \"%s\" that systemd gives: %s", name,
+                          what);
     }
     return true;
 }
@@ -254,20 +246,20 @@ static bool read_offer(struct inherited *inherited, const char *spool_path, int 
     struct stat status;
     inherited->temporary = true;
     if (!read_line(inherited, signals, line, sizeof(line)))
-        return wrong(error, error_size, "the running process does not answer");
+        return refuse(error, error_size, "the running process does not answer");
     if (line[0] == '{')
-        return wrong(error, error_size, "the running process refuses: %s", line);
+        return refuse(error, error_size, "the running process refuses: %s", line);
     inherited->temporary = false;
     if (sscanf(line, "handover %u pid %d spool %llu:%llu timeout %u sockets %u", &version,
                &inherited->old_pid, &device, &inode, &inherited->old_timeout_s, sockets) != 6 ||
         version != HANDOVER_VERSION || *sockets > HANDOVER_SOCKETS_MAX)
-        return wrong(error, error_size, "the running process speaks otherwise: %s", line);
+        return refuse(error, error_size, "the running process speaks otherwise: %s", line);
     if (stat(spool_path, &status) != 0)
-        return wrong(error, error_size, "%s: %s", spool_path, strerror(errno));
+        return refuse(error, error_size, "%s: %s", spool_path, strerror(errno));
     if (status.st_dev != device || status.st_ino != inode)
-        return wrong(error, error_size,
-                     "the running process has another spool than %s: its mail would stay there",
-                     spool_path);
+        return refuse(error, error_size,
+                      "the running process has another spool than %s: its mail would stay there",
+                      spool_path);
     return true;
 }
 
@@ -281,10 +273,10 @@ bool inherit_from_old(struct inherited *inherited, const char *control_path, con
     if (descriptor < 0 && (errno == ENOENT || errno == ECONNREFUSED))
         return false;
     if (descriptor < 0)
-        return wrong(error, error_size, "%s: %s", control_path, strerror(errno));
+        return refuse(error, error_size, "%s: %s", control_path, strerror(errno));
     inherited->old = descriptor;
     if (!say(descriptor, "{\"do\":\"handover\"}\n"))
-        return wrong(error, error_size, "%s: %s", control_path, strerror(errno));
+        return refuse(error, error_size, "%s: %s", control_path, strerror(errno));
     if (!read_offer(inherited, spool_path, signals, &sockets, error, error_size))
         return false;
     for (unsigned i = 0; i < sockets; i++) {
@@ -292,9 +284,9 @@ bool inherit_from_old(struct inherited *inherited, const char *control_path, con
         int given = await_old(inherited, signals) ? take_socket(descriptor, &letter) : -1;
         inherited->temporary = given < 0;
         if (given < 0)
-            return wrong(error, error_size, "the running process broke off");
+            return refuse(error, error_size, "the running process broke off");
         if (!add(inherited, given, letter == 's', &what))
-            return wrong(error, error_size, "a socket of the running process: %s", what);
+            return refuse(error, error_size, "a socket of the running process: %s", what);
     }
     return true;
 }
@@ -329,7 +321,7 @@ bool inherit_commit(struct inherited *inherited, int signals, char *error, size_
     while (clock_monotonic_us() < end_us) {
         int count = poll(polled, 2, 1000);
         if (count > 0 && polled[1].revents != 0 && told_to_stop(inherited, signals))
-            return wrong(error, error_size, "stopped while waiting for the process before");
+            return refuse(error, error_size, "stopped while waiting for the process before");
         if (count <= 0 || polled[0].revents == 0)
             continue;
         ssize_t got;
@@ -342,7 +334,7 @@ bool inherit_commit(struct inherited *inherited, int signals, char *error, size_
         inherited->old = 0;
         return true;
     }
-    return wrong(error, error_size, "the process before (%d) does not end", inherited->old_pid);
+    return refuse(error, error_size, "the process before (%d) does not end", inherited->old_pid);
 }
 
 /* --- use --- */

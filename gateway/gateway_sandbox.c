@@ -9,7 +9,6 @@
 #include <libgen.h>
 #include <linux/capability.h>
 #include <pwd.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -18,6 +17,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "gateway/base/refuse.h"
+
 /* Who to become. */
 struct identity {
     uid_t user;
@@ -25,16 +26,6 @@ struct identity {
 };
 
 enum { CAPABILITIES_MAX = 64 };
-
-__attribute__((format(printf, 3, 4))) static bool refuse(char *error, size_t error_size,
-                                                         const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(error, error_size, format, arguments);
-    va_end(arguments);
-    return false;
-}
 
 static bool look_up(const struct config *config, struct identity *identity, char *error,
                     size_t error_size)

@@ -2,13 +2,13 @@
 #include "gateway/spool/spool_inside.h"
 
 #include "gateway/base/check.h"
+#include "gateway/base/refuse.h"
 #include "gateway/spool/probe.h"
 #include "gateway/spool/recovery.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,16 +25,6 @@ enum {
 };
 static_assert((int)SPOOL_STAGING_SIZE > (int)LIMIT_RECORD + 4 * (int)LIMIT_BLOCK,
               "any record fits in a ring");
-
-__attribute__((format(printf, 3, 4))) static bool refuse(char *error, size_t error_size,
-                                                         const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(error, error_size, format, arguments);
-    va_end(arguments);
-    return false;
-}
 
 /* The lock file also keeps the uuid, in case that header blocks are damaged. */
 struct lock_content {

@@ -1,6 +1,7 @@
 /* Connection counts: each bound, addresses and networks that count together, handshakes, and many
  * threads at once. */
 #include "gateway/receive/admission.h"
+#include "tests/support/clients.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -10,22 +11,6 @@
 #include <stdlib.h>
 
 #include <cmocka.h>
-
-static union address_any v4(uint32_t number)
-{
-    union address_any peer = {0};
-    peer.v4.sin_family = AF_INET;
-    peer.v4.sin_port = (in_port_t)(number * 7);
-    peer.v4.sin_addr.s_addr = htonl(number);
-    return peer;
-}
-
-static union address_any v6(const char *text)
-{
-    union address_any peer;
-    assert_true(listener_parse(text, &peer));
-    return peer;
-}
 
 static void the_total_is_bounded(void **state)
 {
@@ -48,8 +33,8 @@ static void each_address_is_bounded(void **state)
 {
     (void)state;
     struct admission *admission = admission_new(1000);
-    union address_any one = v4(0x0a000001);
-    union address_any other = v4(0x0a000002);
+    union address_any one = client_v4(0x0a000001);
+    union address_any other = client_v4(0x0a000002);
     for (int round = 0; round < 100; round++) {
         for (int i = 0; i < 3; i++)
             assert_int_equal(admission_enter_peer(admission, &one, 3, 0), ADMISSION_OK);
@@ -70,17 +55,17 @@ static void each_network_is_bounded(void **state)
 {
     (void)state;
     struct admission *admission = admission_new(1000);
-    union address_any stranger = v4(0x0a000201);
+    union address_any stranger = client_v4(0x0a000201);
     for (int round = 0; round < 100; round++) {
         for (uint32_t i = 0; i < 5; i++) {
-            union address_any peer = v4(0x0a000100 + i * 50);
+            union address_any peer = client_v4(0x0a000100 + i * 50);
             assert_int_equal(admission_enter_peer(admission, &peer, 2, 5), ADMISSION_OK);
         }
-        union address_any another = v4(0x0a0001ff);
+        union address_any another = client_v4(0x0a0001ff);
         assert_int_equal(admission_enter_peer(admission, &another, 2, 5), ADMISSION_NETWORK_FULL);
         assert_int_equal(admission_enter_peer(admission, &stranger, 2, 5), ADMISSION_OK);
         /* A refusal by the network counts nothing for the address. */
-        union address_any first = v4(0x0a000100);
+        union address_any first = client_v4(0x0a000100);
         admission_leave_peer(admission, &first);
         for (int i = 0; i < 10; i++)
             assert_int_equal(admission_enter_peer(admission, &another, 2, 4),
@@ -89,7 +74,7 @@ static void each_network_is_bounded(void **state)
         assert_int_equal(admission_enter_peer(admission, &another, 1, 9), ADMISSION_ADDRESS_FULL);
         admission_leave_peer(admission, &another);
         for (uint32_t i = 1; i < 5; i++) {
-            union address_any peer = v4(0x0a000100 + i * 50);
+            union address_any peer = client_v4(0x0a000100 + i * 50);
             admission_leave_peer(admission, &peer);
         }
         admission_leave_peer(admission, &stranger);
@@ -101,11 +86,11 @@ static void ipv6_counts_by_its_64_and_48(void **state)
 {
     (void)state;
     struct admission *admission = admission_new(1000);
-    union address_any one = v6("[2001:db8:1:2::1]:1");
-    union address_any neighbour = v6("[2001:db8:1:2:ffff:eeee:dddd:cccc]:1");
-    union address_any other = v6("[2001:db8:1:3::1]:1");
-    union address_any third = v6("[2001:db8:1:4::1]:1");
-    union address_any stranger = v6("[2001:db8:2:2::1]:1");
+    union address_any one = client_at("[2001:db8:1:2::1]:1");
+    union address_any neighbour = client_at("[2001:db8:1:2:ffff:eeee:dddd:cccc]:1");
+    union address_any other = client_at("[2001:db8:1:3::1]:1");
+    union address_any third = client_at("[2001:db8:1:4::1]:1");
+    union address_any stranger = client_at("[2001:db8:2:2::1]:1");
     assert_int_equal(admission_enter_peer(admission, &one, 1, 2), ADMISSION_OK);
     assert_int_equal(admission_enter_peer(admission, &neighbour, 1, 2), ADMISSION_ADDRESS_FULL);
     assert_int_equal(admission_enter_peer(admission, &other, 1, 2), ADMISSION_OK);
@@ -122,10 +107,10 @@ static void ipv4_in_ipv6_is_ipv4(void **state)
 {
     (void)state;
     struct admission *admission = admission_new(1000);
-    union address_any one = v4(0xc0000201);
-    union address_any mapped = v6("[::ffff:192.0.2.1]:1");
-    union address_any neighbour = v6("[::ffff:192.0.2.2]:1");
-    union address_any stranger = v6("[::ffff:192.0.3.1]:1");
+    union address_any one = client_v4(0xc0000201);
+    union address_any mapped = client_at("[::ffff:192.0.2.1]:1");
+    union address_any neighbour = client_at("[::ffff:192.0.2.2]:1");
+    union address_any stranger = client_at("[::ffff:192.0.3.1]:1");
     assert_int_equal(admission_enter_peer(admission, &one, 1, 2), ADMISSION_OK);
     assert_int_equal(admission_enter_peer(admission, &mapped, 1, 2), ADMISSION_ADDRESS_FULL);
     assert_int_equal(admission_enter_peer(admission, &neighbour, 1, 2), ADMISSION_OK);
@@ -144,11 +129,11 @@ static void many_addresses(void **state)
     struct admission *admission = admission_new(COUNT);
     uint32_t unlimited = 0;
     for (uint32_t i = 0; i < COUNT; i++) {
-        union address_any peer = v4(i * 2654435761u);
+        union address_any peer = client_v4(i * 2654435761u);
         assert_int_equal(admission_enter_peer(admission, &peer, 1, 0), ADMISSION_OK);
     }
     for (uint32_t i = 0; i < COUNT; i++) {
-        union address_any peer = v4(i * 2654435761u);
+        union address_any peer = client_v4(i * 2654435761u);
         bool full = admission_enter_peer(admission, &peer, 1, 0) == ADMISSION_ADDRESS_FULL;
         unlimited += !full;
         if (!full)
@@ -156,11 +141,11 @@ static void many_addresses(void **state)
     }
     assert_in_range(unlimited, 0, COUNT / 200); /* a full neighbourhood is the rare exception */
     for (uint32_t i = 0; i < COUNT; i++) {
-        union address_any peer = v4(i * 2654435761u);
+        union address_any peer = client_v4(i * 2654435761u);
         admission_leave_peer(admission, &peer);
     }
     for (uint32_t i = 0; i < COUNT; i++) { /* and all may come again */
-        union address_any peer = v4(i * 2654435761u);
+        union address_any peer = client_v4(i * 2654435761u);
         assert_int_equal(admission_enter_peer(admission, &peer, 1, 0), ADMISSION_OK);
     }
     admission_free(admission);
@@ -220,7 +205,7 @@ static void *come_and_go(void *argument)
     for (int i = 0; i < ROUNDS; i++) {
         random = random * 1664525 + 1013904223;
         if (random >> 31 && count < MINE) {
-            mine[count] = v4((random >> 16) % ADDRESSES);
+            mine[count] = client_v4((random >> 16) % ADDRESSES);
             if (!come(&mine[count]))
                 continue;
             count++;
@@ -257,7 +242,7 @@ static void many_threads(void **state)
     /* Every count is back at nothing: each address may be there in full again, and no more; and so
      * may the network, which is that of all of them. */
     for (uint32_t address = 0; address < ADDRESSES; address++) {
-        union address_any peer = v4(address);
+        union address_any peer = client_v4(address);
         for (int i = 0; i < ADDRESS_MAX; i++)
             assert_int_equal(
                 admission_enter_peer(common, &peer, ADDRESS_MAX, ADDRESSES * ADDRESS_MAX),
@@ -265,7 +250,7 @@ static void many_threads(void **state)
         assert_int_equal(admission_enter_peer(common, &peer, ADDRESS_MAX, 0),
                          ADMISSION_ADDRESS_FULL);
     }
-    union address_any last = v4(ADDRESSES);
+    union address_any last = client_v4(ADDRESSES);
     assert_int_equal(admission_enter_peer(common, &last, 0, ADDRESSES * ADDRESS_MAX),
                      ADMISSION_NETWORK_FULL);
     admission_free(common);

@@ -1,6 +1,7 @@
 /* Rates: the bucket against a plain model of it, what counts together, who is forgotten when there
  * are more than there is room for, closing, and many threads. */
 #include "gateway/policy/rates.h"
+#include "tests/support/clients.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -13,22 +14,6 @@
 #include <cmocka.h>
 
 static const uint64_t second = 1000000, minute = 60 * 1000000;
-
-static union address_any v4(uint32_t number)
-{
-    union address_any peer = {0};
-    peer.v4.sin_family = AF_INET;
-    peer.v4.sin_port = (in_port_t)(number * 7);
-    peer.v4.sin_addr.s_addr = htonl(number);
-    return peer;
-}
-
-static union address_any v6(const char *text)
-{
-    union address_any peer;
-    assert_true(listener_parse(text, &peer));
-    return peer;
-}
 
 static struct rate_limits limits_of(uint32_t address, uint32_t network)
 {
@@ -56,7 +41,7 @@ static void so_many_at_once_and_then_one_by_one(void **state)
         struct rates *rates = rates_new(0);
         uint32_t n = numbers[i];
         struct rate_limits limits = limits_of(n, 0);
-        union address_any peer = v4(0x0a000001);
+        union address_any peer = client_v4(0x0a000001);
         uint64_t now = 12345678901, each = minute / n;
         assert_int_equal(passed(rates, &limits, RATE_CONNECTIONS, &peer, now, 2 * n), n);
         for (int round = 0; round < 20; round++) {
@@ -80,7 +65,7 @@ static void as_the_model_says(void **state)
     (void)state;
     struct rates *rates = rates_new(0);
     struct rate_limits limits = limits_of(50, 0);
-    union address_any peer = v4(0x0a000002);
+    union address_any peer = client_v4(0x0a000002);
     uint32_t random = 7;
     uint64_t now = (uint64_t)1 << 50;
     double paid = 0, each = (double)minute / 50;
@@ -105,7 +90,7 @@ static void none_is_none(void **state)
     (void)state;
     struct rates *rates = rates_new(0);
     struct rate_limits limits = limits_of(0, 0);
-    union address_any peer = v4(1);
+    union address_any peer = client_v4(1);
     assert_int_equal(passed(rates, &limits, RATE_CONNECTIONS, &peer, 5, 100000), 100000);
     limits = limits_of(1000000, 0); /* the most that can be said */
     uint32_t through = passed(rates, &limits, RATE_CONNECTIONS, &peer, 5, 1100000);
@@ -120,7 +105,7 @@ static void kinds_and_addresses_are_apart(void **state)
     struct rates *rates = rates_new(0);
     struct rate_limits limits = limits_of(5, 0);
     limits.per_minute[RATE_MESSAGES][RATE_ADDRESS] = 3;
-    union address_any one = v4(0x0a000001), other = v4(0x0a000002);
+    union address_any one = client_v4(0x0a000001), other = client_v4(0x0a000002);
     assert_int_equal(passed(rates, &limits, RATE_CONNECTIONS, &one, 9, 10), 5);
     assert_int_equal(passed(rates, &limits, RATE_MESSAGES, &one, 9, 10), 3);
     assert_int_equal(passed(rates, &limits, RATE_CONNECTIONS, &other, 9, 10), 5);
@@ -136,8 +121,9 @@ static void networks_have_their_own(void **state)
     struct rates *rates = rates_new(0);
     struct rate_limits limits = limits_of(4, 10);
     uint64_t now = 77 * minute;
-    union address_any a = v4(0x0a000101), b = v4(0x0a000102), c = v4(0x0a0001ff);
-    union address_any stranger = v4(0x0a000201);
+    union address_any a = client_v4(0x0a000101), b = client_v4(0x0a000102),
+                      c = client_v4(0x0a0001ff);
+    union address_any stranger = client_v4(0x0a000201);
     assert_int_equal(passed(rates, &limits, RATE_CONNECTIONS, &a, now, 9), 4);
     assert_int_equal(rates_take(rates, &limits, RATE_CONNECTIONS, &a, now), RATE_ADDRESS_OVER);
     assert_int_equal(passed(rates, &limits, RATE_CONNECTIONS, &b, now, 9), 4);
@@ -156,11 +142,11 @@ static void ipv6_counts_by_its_64_and_48(void **state)
     (void)state;
     struct rates *rates = rates_new(0);
     struct rate_limits limits = limits_of(2, 3);
-    union address_any one = v6("[2001:db8:1:2::1]:1");
-    union address_any neighbour = v6("[2001:db8:1:2:ffff:eeee:dddd:cccc]:1");
-    union address_any other = v6("[2001:db8:1:3::1]:1");
-    union address_any stranger = v6("[2001:db8:2:3::1]:1");
-    union address_any mapped = v6("[::ffff:192.0.2.1]:1"), plain = v4(0xc0000201);
+    union address_any one = client_at("[2001:db8:1:2::1]:1");
+    union address_any neighbour = client_at("[2001:db8:1:2:ffff:eeee:dddd:cccc]:1");
+    union address_any other = client_at("[2001:db8:1:3::1]:1");
+    union address_any stranger = client_at("[2001:db8:2:3::1]:1");
+    union address_any mapped = client_at("[::ffff:192.0.2.1]:1"), plain = client_v4(0xc0000201);
     assert_int_equal(rates_take(rates, &limits, RATE_CONNECTIONS, &one, 1), RATE_OK);
     assert_int_equal(rates_take(rates, &limits, RATE_CONNECTIONS, &neighbour, 1), RATE_OK);
     assert_int_equal(rates_take(rates, &limits, RATE_CONNECTIONS, &one, 1), RATE_ADDRESS_OVER);
@@ -178,7 +164,7 @@ static void closed_until_it_is_over(void **state)
     struct rates *rates = rates_new(0);
     struct rate_limits limits = limits_of(6, 0);
     uint64_t now = 1000 * second;
-    union address_any peer = v4(0xc0000201), neighbour = v4(0xc0000202);
+    union address_any peer = client_v4(0xc0000201), neighbour = client_v4(0xc0000202);
     assert_int_equal(passed(rates, &limits, RATE_CONNECTIONS, &peer, now, 1), 1);
     rates_close(rates, RATE_CONNECTIONS, RATE_ADDRESS, &peer, now, now + 40 * second);
     rates_close(rates, RATE_CONNECTIONS, RATE_ADDRESS, &peer, now, now + 20 * second);
@@ -203,7 +189,7 @@ static void time_goes_on(void **state)
     (void)state;
     struct rates *rates = rates_new(0);
     struct rate_limits limits = limits_of(5, 0);
-    union address_any peer = v4(0x0a000001);
+    union address_any peer = client_v4(0x0a000001);
     const uint64_t round = (uint64_t)4 << 38;
     static const uint64_t days[] = {1, 6, 7, 12, 13, 100, 1000};
     uint64_t now = 0;
@@ -229,10 +215,10 @@ static void time_goes_round(void **state)
     const uint64_t round = (uint64_t)4 << 38, hour = 60 * minute;
     uint64_t begin = 3 * hour;
     for (uint64_t pause = hour; pause <= 2 * round; pause *= 2) {
-        union address_any peer = v4(0x0a000001 + (uint32_t)(pause / hour) * 256);
+        union address_any peer = client_v4(0x0a000001 + (uint32_t)(pause / hour) * 256);
         assert_int_equal(passed(rates, &limits, RATE_CONNECTIONS, &peer, begin, 9), 5);
         for (uint64_t now = begin + pause; now < begin + round; now += pause) {
-            union address_any other = v4(0x0b000000 + (uint32_t)(now / minute));
+            union address_any other = client_v4(0x0b000000 + (uint32_t)(now / minute));
             assert_int_equal(passed(rates, &limits, RATE_CONNECTIONS, &other, now, 1), 1);
         }
         assert_int_equal(passed(rates, &limits, RATE_CONNECTIONS, &peer, begin + round, 9), 5);
@@ -251,16 +237,16 @@ static void too_many_addresses(void **state)
     struct rate_limits limits = limits_of(10, 0);
     uint64_t now = minute;
     for (uint32_t i = 0; i < OFTEN; i++) {
-        union address_any peer = v4(0xc6330000 + i * 256);
+        union address_any peer = client_v4(0xc6330000 + i * 256);
         assert_int_equal(passed(rates, &limits, RATE_CONNECTIONS, &peer, now, 20), 10);
     }
     for (uint32_t i = 0; i < ONCE; i++) {
-        union address_any peer = v4(0x0a000000 + i * 17);
+        union address_any peer = client_v4(0x0a000000 + i * 17);
         assert_int_equal(rates_take(rates, &limits, RATE_CONNECTIONS, &peer, now), RATE_OK);
     }
     uint32_t remembered = 0;
     for (uint32_t i = 0; i < OFTEN; i++) {
-        union address_any peer = v4(0xc6330000 + i * 256);
+        union address_any peer = client_v4(0xc6330000 + i * 256);
         remembered += passed(rates, &limits, RATE_CONNECTIONS, &peer, now, 1) == 0;
     }
     assert_in_range(remembered, OFTEN * 8 / 10, OFTEN);
@@ -306,11 +292,11 @@ static void *come(void *argument)
     for (uint32_t i = 0; i < ADDRESSES * LIMIT; i++) {
         random = random * 1664525 + 1013904223;
         uint32_t at = (random >> 16) % ADDRESSES;
-        union address_any peer = v4(at * 256);
+        union address_any peer = client_v4(at * 256);
         if (rates_take(common, &limits, RATE_CONNECTIONS, &peer, minute) == RATE_OK)
             atomic_fetch_add(&through[at], 1);
         if (i % 100 == 0) { /* others that come and are forgotten in between */
-            union address_any other = v4(random | 1);
+            union address_any other = client_v4(random | 1);
             (void)!rates_take(common, &limits, RATE_MESSAGES, &other, minute);
             rates_close(common, RATE_MESSAGES, RATE_NETWORK, &other, minute, minute + second);
         }

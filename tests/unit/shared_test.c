@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "gateway/base/clock.h"
+#include "tests/support/clients.h"
 #include "tests/support/fake_redis.h"
 #include "tests/support/twice.h"
 
@@ -121,13 +122,6 @@ static void ask(uint32_t index)
 {
     assert_true(shared_ask(desk.shared, &rules, &desk.questions[index], TRIPLET, NETWORK));
     assert_int_equal(desk.answers[index], 0); /* later, never from within */
-}
-
-static union address_any address(const char *text)
-{
-    union address_any out;
-    assert_true(listener_parse(text, &out));
-    return out;
 }
 
 /* --- the greylist --- */
@@ -279,7 +273,7 @@ static enum rate_verdict take(enum rate_kind kind, const union address_any *peer
 
 static void test_counts(void **state)
 {
-    union address_any here = address("192.0.2.1:25"), there = address("[2001:db8:1:2::9]:25");
+    union address_any here = client_at("192.0.2.1:25"), there = client_at("[2001:db8:1:2::9]:25");
     within_a_minute();
     start(state,
           SCRIPT(GREET, HEAR_COUNT("messages:192.0.2.1", "3", "s +OK\r\n:10\r\n:1\r\n"),
@@ -302,7 +296,7 @@ static void test_counts(void **state)
 /* Two bounds of one kind are two keys, in any order. */
 static void test_networks(void **state)
 {
-    union address_any here = address("192.0.2.1:25"), near = address("192.0.2.200:25");
+    union address_any here = client_at("192.0.2.1:25"), near = client_at("192.0.2.200:25");
     within_a_minute();
     start(state, SCRIPT(GREET, HEAR_SOME_COUNT, HEAR_SOME_COUNT,
                         "s +OK\r\n:8\r\n:1\r\n+OK\r\n:8\r\n:1\r\n", "E"));
@@ -316,7 +310,7 @@ static void test_networks(void **state)
 /* Nobody is there: nothing is gathered, and nothing closes. */
 static void test_counts_away(void **state)
 {
-    union address_any here = address("192.0.2.1:25");
+    union address_any here = client_at("192.0.2.1:25");
     start(state, SCRIPT(GREET, "W 5"));
     assert_true(turner_run(desk.turner, is_away, WAIT_MS));
     for (int i = 0; i < 10000; i++)
@@ -331,7 +325,7 @@ static void test_flood(void **state)
 {
     start(state, SCRIPT(GREET, "W 900"));
     for (uint32_t i = 0; i < 20000; i++) {
-        union address_any peer = address("10.0.0.1:25");
+        union address_any peer = client_at("10.0.0.1:25");
         peer.v4.sin_addr.s_addr = htonl(0x0a000000u + i);
         shared_count(desk.shared, &limits, RATE_MESSAGES, &peer);
         if (i % 100 == 0)

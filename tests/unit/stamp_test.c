@@ -1,6 +1,7 @@
 /* The Received field: its forms (RFC 5321 4.4, RFC 3848, RFC 6531 4.3), dates against the C
  * library's, and a HELO that wants to write header fields of its own. */
 #include "gateway/receive/stamp.h"
+#include "tests/support/clients.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,13 +10,6 @@
 #include <time.h>
 
 #include <cmocka.h>
-
-static union address_any peer_of(const char *text)
-{
-    union address_any peer;
-    assert_true(listener_parse(text, &peer));
-    return peer;
-}
 
 /* made returns the field as a string. */
 static const char *made(const struct stamp *stamp)
@@ -31,8 +25,8 @@ static const char *made(const struct stamp *stamp)
 static void forms(void **state)
 {
     (void)state;
-    union address_any v4 = peer_of("192.0.2.7:1");
-    union address_any v6 = peer_of("[2001:db8::25]:1");
+    union address_any v4 = client_at("192.0.2.7:1");
+    union address_any v6 = client_at("[2001:db8::25]:1");
     struct stamp stamp = {
         .helo = BYTES("client.example.com"),
         .peer = &v4,
@@ -65,7 +59,7 @@ static void forms(void **state)
 static void tls_forms(void **state)
 {
     (void)state;
-    union address_any peer = peer_of("192.0.2.7:1");
+    union address_any peer = client_at("192.0.2.7:1");
     const struct tls_info info = {
         .version = "TLSv1.3",
         .cipher = "TLS_AES_128_GCM_SHA256",
@@ -116,7 +110,7 @@ static void hostile_names(void **state)
         {"\x7f\t\x01",         "???"             },
         {"Some Name, Inc.",    "Some Name, Inc." },
     };
-    union address_any peer = peer_of("10.1.2.3:1");
+    union address_any peer = client_at("10.1.2.3:1");
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char wanted[128];
         const struct tls_info info = {
@@ -153,7 +147,7 @@ static void hostile_helo(void **state)
         "under_score.example",
         "a\x7f",
     };
-    union address_any peer = peer_of("10.1.2.3:1");
+    union address_any peer = client_at("10.1.2.3:1");
     struct stamp stamp = {.peer = &peer, .hostname = BYTES("mx"), .id = "x", .wall_us = 0};
     for (size_t i = 0; i < sizeof(hostile) / sizeof(hostile[0]); i++)
         for (int utf8 = 0; utf8 <= 1; utf8++) {
@@ -170,7 +164,7 @@ static void hostile_helo(void **state)
 static void utf8_helo(void **state)
 {
     (void)state;
-    union address_any peer = peer_of("10.1.2.3:1");
+    union address_any peer = client_at("10.1.2.3:1");
     struct stamp stamp = {.peer = &peer,
                           .hostname = BYTES("mx"),
                           .id = "x",
@@ -200,7 +194,7 @@ static void longest(void **state)
         .cipher = "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
         .peer_name = certified,
     };
-    union address_any peer = peer_of("[1111:2222:3333:4444:5555:6666:7777:8888]:1");
+    union address_any peer = client_at("[1111:2222:3333:4444:5555:6666:7777:8888]:1");
     struct stamp stamp = {
         .peer = &peer,
         .helo = bytes_make(name, 255),
@@ -281,7 +275,7 @@ static void peers(void **state)
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char out[STAMP_PEER_LEN];
         memset(out, 'x', sizeof(out));
-        union address_any peer = peer_of(cases[i].address);
+        union address_any peer = client_at(cases[i].address);
         assert_int_equal(stamp_peer(&peer, out), strlen(cases[i].text));
         assert_string_equal(out, cases[i].text);
     }
