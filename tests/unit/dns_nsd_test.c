@@ -86,17 +86,25 @@ static void write_zone(void)
     write_file("zone", "%s", text);
 }
 
-/* choose_port finds one that is free now, and hopefully still when nsd takes it. */
+/* choose_port finds one that is free now, for UDP and TCP, and hopefully still when nsd takes it. */
 static unsigned choose_port(void)
 {
     socklen_t len = sizeof(address.v4);
-    int probe = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    address.v4 =
-        (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    assert_int_equal(bind(probe, &address.any, len), 0);
-    assert_int_equal(getsockname(probe, &address.any, &len), 0);
-    close(probe);
-    return ntohs(address.v4.sin_port);
+    for (int i = 0; i < 100; i++) {
+        int probe = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        int tcp = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        address.v4 =
+            (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        assert_int_equal(bind(probe, &address.any, len), 0);
+        assert_int_equal(getsockname(probe, &address.any, &len), 0);
+        bool both = bind(tcp, &address.any, len) == 0;
+        close(probe);
+        close(tcp);
+        if (both)
+            return ntohs(address.v4.sin_port);
+    }
+    fail_msg("no port that is free for UDP and TCP");
+    return 0;
 }
 
 static int set_up(void **state)
