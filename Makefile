@@ -22,12 +22,13 @@ endif
 
 PACKAGES := gcc g++ libc6-dev make dpkg-dev liburing-dev libjemalloc-dev libconfuse-dev \
 	libisal-dev libjansson-dev libc-ares-dev libidn2-dev libmicrohttpd-dev libhiredis-dev \
-	libseccomp-dev swaks libnet-ssleay-perl
+	libseccomp-dev libcrypt-dev libargon2-dev swaks libnet-ssleay-perl
 PACKAGES_TEST := libcmocka-dev clang-14 libclang-rt-14-dev clang-format-14 python3 curl msmtp \
 	postfix openssl gnutls-bin testssl.sh python3-cryptography haproxy dovecot-lmtpd \
 	dovecot-imapd dovecot-pop3d nsd postsrsd python3-flufl.bounce \
 	libmail-deliverystatus-bounceparser-perl libsisimai-perl \
-	redis-server prometheus chromium chromium-driver systemd python3-yaml
+	redis-server prometheus chromium chromium-driver systemd python3-yaml \
+	python3-dkim libmail-dkim-perl opendkim-tools hydra nmap
 PACKAGES_DEB := debhelper fakeroot dpkg-dev
 # Node.js may also come from elsewhere, and then brings npm along.
 PACKAGES_BENCH = python3-matplotlib $(if $(shell command -v node),,nodejs) \
@@ -79,7 +80,7 @@ CFLAGS_ALL = -std=c17 -g -D_GNU_SOURCE -DRINGMX_VERSION='"$(VERSION)"' -I. \
 LDFLAGS_ALL = -pthread $(FLAVOUR) -Wl,-z,relro,-z,now $(LDFLAGS)
 # The file says how to link the BoringSSL that tls/boringssl.sh found or built.
 LIBRARIES = -Wl,--as-needed -luring -lconfuse -lisal -lcares -lidn2 -lresolv -ljansson \
-	-lmicrohttpd -lhiredis -lseccomp @$(BORINGSSL_LINK) $(MALLOC)
+	-lmicrohttpd -lhiredis -lseccomp -lcrypt -largon2 @$(BORINGSSL_LINK) $(MALLOC)
 
 # Code of one instruction set has a file of its own; scan.c chooses among them when it runs.
 X86_64 := parser/scan_sse2.c parser/scan_avx2.c parser/scan_avx512.c

@@ -14,6 +14,7 @@
 #include "gateway/config_edge.h"
 #include "gateway/config_routes.h"
 #include "gateway/config_srs.h"
+#include "gateway/config_submission.h"
 #include "gateway/config_tls.h"
 #include "gateway/config_words.h"
 #include "parser/address.h"
@@ -74,6 +75,7 @@ void config_free(struct config *config)
     free(config->ca_path);
     free(config->control_path);
     config_edge_free(config);
+    config_submission_free(config);
     config_paths_free(&config->paths);
     routes_free(config->routes);
     directory_free(config->directory);
@@ -211,10 +213,7 @@ static void add_address(struct loader *loader, const struct config_listener *mod
 static void fill_listener(struct loader *loader, cfg_t *section)
 {
     struct config_listener model = {.name = strdup(cfg_title(section))};
-    const struct config_value *role = config_value_at(section, "role", 0);
-    if (role != NULL && strcmp(role->text, "mx") != 0)
-        config_error(&loader->errors, role->line, "listener.role: \"%s\" is not mx, the only role",
-                     role->text);
+    config_submission_listener(&model, section, &loader->errors);
     config_tls_listener(&model, loader->root, section, loader->folder, &loader->errors);
     model.proxy = config_networks(section, "proxy", &loader->errors);
     model.xclient = config_networks(section, "xclient", &loader->errors);
@@ -279,6 +278,7 @@ static void fill(struct loader *loader)
     config_routes_fill(config, loader->root, loader->folder, &loader->errors);
     config_deliver_fill(config, loader->root, loader->folder, &loader->errors);
     config_edge_fill(config, loader->root, loader->folder, &loader->errors);
+    config_submission_fill(config, loader->root, loader->folder, &loader->errors);
     fill_rest(config);
     config_tls_try(config, &loader->errors);
 }

@@ -12,16 +12,21 @@
 #include "gateway/deliver/courier.h"
 #include "gateway/deliver/route.h"
 #include "gateway/io/listener.h"
+#include "gateway/policy/authenticator.h"
 #include "gateway/policy/directory.h"
 #include "gateway/policy/networks.h"
 #include "gateway/policy/srs.h"
 #include "gateway/receive/server.h"
+#include "gateway/receive/submission.h"
 #include "gateway/spool/spool.h"
 #include "tls/certificate.h"
 #include "tls/context.h"
 #include "tls/ticket.h"
 
-enum config_role { CONFIG_ROLE_MX = 0 }; /* takes mail for our domains from anybody */
+enum config_role {
+    CONFIG_ROLE_MX = 0,         /* takes mail for our domains from anybody */
+    CONFIG_ROLE_SUBMISSION = 1, /* takes mail for everywhere from users who have logged in */
+};
 
 /* One address of a listener. */
 struct config_listener {
@@ -31,6 +36,7 @@ struct config_listener {
     enum server_tls tls;
     enum tls_version tls_min;
     char *client_ca;                  /* file; NULL: clients are not asked for a certificate */
+    bool auth_clear;                  /* auth = plaintext */
     int tls_line;                     /* where what is wrong with its TLS is to be mended */
     struct networks *proxy, *xclient; /* NULL: none; shared by all addresses of a listener { } */
     bool owns_networks;               /* the first of them frees these two */
@@ -69,6 +75,16 @@ struct config {
     bool has_redis;
     struct shared_options sharing; /* its strings are those below */
     char *redis_path, *redis_password, *redis_user, *redis_prefix;
+
+    struct submission_rules submission; /* its parts are those below */
+    struct authenticator_rules authentication;
+    struct dovecot_options dovecot;
+    bool has_dovecot;
+    struct users *users;     /* NULL: none, or Dovecot has them */
+    struct senders *senders; /* always there */
+    struct dkim_keys *dkim;  /* NULL: no section */
+    char *dovecot_path, *auth_domain;
+    uint32_t auth_helpers; /* threads that hash passwords */
 
     struct config_paths paths; /* all files that were named */
 

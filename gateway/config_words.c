@@ -44,7 +44,7 @@ static cfg_opt_t io_words[] = {VALUE("features"), VALUE("buffers"), VALUE("buffe
                                CFG_END()};
 static cfg_opt_t listener_words[] = {VALUES("address"), VALUE("role"),      VALUE("tls"),
                                      VALUE("tls_min"),  VALUE("client_ca"), VALUES("proxy"),
-                                     VALUES("xclient"), CFG_END()};
+                                     VALUES("xclient"), VALUE("auth"),      CFG_END()};
 static cfg_opt_t certificate_words[] = {VALUE("chain"), VALUE("key"), VALUE("self_signed"),
                                         CFG_END()};
 static cfg_opt_t tls_words[] = {VALUE("ticket_secret"), VALUE("ticket_lifetime"), VALUE("helpers"),
@@ -70,6 +70,31 @@ static cfg_opt_t deliver_words[] = {VALUE("connections"),
                                     VALUE("store_threads"),
                                     CFG_END()};
 static cfg_opt_t through_words[] = {VALUE("patience"), VALUE("memory"), VALUE("cache"), CFG_END()};
+static cfg_opt_t auth_words[] = {VALUE("users"),
+                                 VALUE("dovecot"),
+                                 VALUE("timeout_ms"),
+                                 VALUE("domain"),
+                                 VALUE("cache"),
+                                 VALUE("helpers"),
+                                 VALUE("delay_ms"),
+                                 VALUE("failures_per_ip"),
+                                 VALUE("failures_per_network"),
+                                 VALUE("failures_per_user"),
+                                 CFG_END()};
+static cfg_opt_t submission_words[] = {VALUE("message_size"),
+                                       VALUE("recipients"),
+                                       VALUE("messages_per_hour"),
+                                       VALUE("recipients_per_hour"),
+                                       VALUE("senders"),
+                                       VALUE("from"),
+                                       VALUE("sender"),
+                                       VALUE("results"),
+                                       VALUE("hold"),
+                                       VALUE("deliver_by"),
+                                       VALUE("priority"),
+                                       CFG_END()};
+static cfg_opt_t sender_words[] = {VALUES("addresses"), CFG_END()};
+static cfg_opt_t dkim_words[] = {VALUES("keys"), CFG_END()};
 static cfg_opt_t admin_words[] = {VALUE("control"), VALUE("http"), VALUE("agent"), CFG_END()};
 static cfg_opt_t log_words[] = {VALUE("level"), VALUE("format"), VALUE("output"), VALUE("repeats"),
                                 CFG_END()};
@@ -99,6 +124,10 @@ static cfg_opt_t words[] = {VALUE("hostname"),
                             CFG_SEC("redis", redis_words, CFGF_NONE),
                             CFG_SEC("drain", drain_words, CFGF_NONE),
                             CFG_SEC("sandbox", sandbox_words, CFGF_NONE),
+                            CFG_SEC("auth", auth_words, CFGF_NONE),
+                            CFG_SEC("submission", submission_words, CFGF_NONE),
+                            CFG_SEC("sender", sender_words, NAMED),
+                            CFG_SEC("dkim", dkim_words, NAMED),
                             CFG_END()};
 
 cfg_opt_t *config_words(void)
@@ -183,6 +212,19 @@ static const struct number_word numbers[] = {
     TIME("drain", "timeout", drain_timeout_s, 1, HOUR, 30),
     TIME("drain", "handover", handover_timeout_s, 1, HOUR, 5),
     COUNT("log", "repeats", log.repeats, 0, 1000000, 100),
+    COUNT("auth", "timeout_ms", dovecot.timeout_ms, 10, 60000, 10000),
+    TIME("auth", "cache", authentication.cache_s, 0, DAY, 5 * MINUTE),
+    COUNT("auth", "helpers", auth_helpers, 1, 64, 1),
+    COUNT("auth", "delay_ms", server.auth_delay_ms, 0, 30000, 2000),
+    COUNT("auth", "failures_per_ip", server.attempts.per_address, 0, 1000000, 20),
+    COUNT("auth", "failures_per_network", server.attempts.per_network, 0, 1000000, 200),
+    COUNT("auth", "failures_per_user", server.attempts.per_user, 0, 1000000, 50),
+    SIZE("submission", "message_size", submission.message_size_max, 0, 2 * GIB, 0),
+    COUNT("submission", "recipients", submission.recipients_max, 0, LIMIT_RECIPIENTS, 0),
+    COUNT("submission", "messages_per_hour", submission.messages_per_hour, 0, 1000000, 0),
+    COUNT("submission", "recipients_per_hour", submission.recipients_per_hour, 0, 1000000, 0),
+    TIME("submission", "hold", submission.hold_max_s, 0, 365 * DAY, 0),
+    TIME("submission", "deliver_by", submission.deliver_by_s, 0, 30 * DAY, 0),
     COUNT("queue", "messages", spool.messages_max, 1000, 1000000000, 1000000),
     NUMBER("io", "buffers", io_buffer_count, 2, 32768, 2048, CONFIG_COUNT, 0),
     SIZE("io", "buffer_size", io_buffer_size, KIB, MIB, 16 * KIB),
@@ -208,17 +250,25 @@ static const char *const formats[] = {[LOG_LOGFMT] = "logfmt", [LOG_JSON] = "jso
 static const char *const outputs[] = {
     [LOG_STDERR] = "stderr", [LOG_STDOUT] = "stdout", [LOG_JOURNAL] = "journal", NULL};
 static const char *const switches[] = {[false] = "off", [true] = "auto", NULL};
+static const char *const senders[] = {[SUBMISSION_SENDER_KEEP] = "keep",
+                                      [SUBMISSION_SENDER_ADD] = "add",
+                                      [SUBMISSION_SENDER_FORCE] = "force",
+                                      NULL};
+static const char *const froms[] = {[false] = "own", [true] = "any", NULL};
 static const char *const features[] = {[false] = "auto", [true] = "baseline", NULL};
 
 static const struct choice_word choices[] = {
-    {"spool",   "sync",     syncs,           SPOOL_SYNC_AUTO, INTO(spool.sync)  },
-    {"log",     "level",    levels,          LOG_INFO,        INTO(log.level)   },
-    {"log",     "format",   formats,         LOG_LOGFMT,      INTO(log.format)  },
-    {"io",      "features", features,        false,           INTO(io_baseline) },
-    {"deliver", "ipv6",     config_booleans, true,            INTO(courier.ipv6)},
-    {"log",     "output",   outputs,         LOG_STDERR,      INTO(log.output)  },
-    {"sandbox", "seccomp",  switches,        true,            INTO(seccomp)     },
-    {"sandbox", "landlock", switches,        true,            INTO(landlock)    },
+    {"spool",      "sync",     syncs,           SPOOL_SYNC_AUTO,       INTO(spool.sync)         },
+    {"log",        "level",    levels,          LOG_INFO,              INTO(log.level)          },
+    {"log",        "format",   formats,         LOG_LOGFMT,            INTO(log.format)         },
+    {"io",         "features", features,        false,                 INTO(io_baseline)        },
+    {"deliver",    "ipv6",     config_booleans, true,                  INTO(courier.ipv6)       },
+    {"log",        "output",   outputs,         LOG_STDERR,            INTO(log.output)         },
+    {"sandbox",    "seccomp",  switches,        true,                  INTO(seccomp)            },
+    {"submission", "sender",   senders,         SUBMISSION_SENDER_ADD, INTO(submission.sender)  },
+    {"submission", "from",     froms,           false,                 INTO(submission.from_any)},
+    {"submission", "results",  config_booleans, false,                 INTO(submission.results) },
+    {"sandbox",    "landlock", switches,        true,                  INTO(landlock)           },
 };
 
 static cfg_t *section_of(cfg_t *root, const char *name)

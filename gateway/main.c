@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "gateway/config.h"
+#include "gateway/config_submission.h"
 #include "gateway/gateway.h"
 #include "gateway/gateway_memory.h"
 #include "gateway/gateway_sandbox.h"
@@ -116,6 +117,7 @@ static int check(const char *path, const struct config *config)
     config_srs_warnings(config, stdout);
     (void)sandbox_unwritable(config, stdout);
     config_edge_warnings(config, stdout);
+    config_submission_warnings(config, stdout);
     printf("%s: all is well: %zu addresses to listen on, %zu certificates, %zu domains, "
            "%zu recipients\n",
            path, config->listener_count, config->certificate_count, config->domain_count,

@@ -121,6 +121,12 @@ struct tls_info {
 /* tls_info tells about a connection after TLS_READY; the strings live as long as it does. */
 const struct tls_info *tls_info(const struct tls *tls);
 
+/* tls_exporter gives the channel binding tls-exporter (RFC 9266) of a connection after TLS_READY:
+ * the same 32 octets at both ends. NULL: there is none (TLS 1.2 without extended master secret, RFC
+ * 9266 4.2, or a client's context that nobody asked for it). Borrowed as tls_info. */
+enum { TLS_EXPORTER_LEN = 32 };
+const uint8_t *tls_exporter(const struct tls *tls);
+
 /* Why a handshake or a connection failed, coarse enough to count. */
 enum tls_failure {
     TLS_FAILURE_NONE = 0,

@@ -5,7 +5,9 @@
 
 #include "gateway/base/log.h"
 #include "gateway/io/worker.h"
+#include "gateway/policy/authenticator.h"
 #include "gateway/policy/hop.h"
+#include "gateway/policy/quotas.h"
 #include "gateway/policy/shared.h"
 #include "gateway/receive/admission.h"
 #include "gateway/receive/counters.h"
@@ -55,6 +57,10 @@ struct server {
     struct rates *rates;
     struct greylist *greylist; /* NULL: none */
     struct shared *shared;     /* NULL: with nobody */
+    struct attempts *attempts; /* NULL: nobody can log in; as the next two */
+    struct quotas *quotas;
+    struct authenticator *authenticator; /* this worker's */
+    struct helpers *signers;             /* for RSA signatures; NULL: the worker makes them */
     struct log_port *log;
     struct trace_port trace;
     struct transaction_context context;
@@ -95,6 +101,10 @@ struct server_setup {
     struct rates *rates;                  /* borrowed, as the next two */
     struct greylist *greylist;            /* NULL: none */
     const struct shared_options *sharing; /* NULL: with nobody */
+    struct attempts *attempts;            /* borrowed, as the next three; NULL: nobody can log in */
+    struct quotas *quotas;
+    const struct authenticator_options *authentication;
+    struct helpers *signers;
     struct log *log;
     struct trace *trace;     /* borrowed; NULL: nobody will watch */
     const struct hop *hop;   /* borrowed; NULL: the flags of domains are ignored */

@@ -3,11 +3,14 @@
 #ifndef GATEWAY_RECEIVE_SERVER_OPTIONS_H
 #define GATEWAY_RECEIVE_SERVER_OPTIONS_H
 
+#include "gateway/policy/attempts.h"
 #include "gateway/policy/directory.h"
 #include "gateway/policy/greylist.h"
 #include "gateway/policy/networks.h"
 #include "gateway/policy/rates.h"
 
+struct authenticator_rules;
+struct submission_rules;
 struct tls_context;
 
 /* How a listener deals with TLS. */
@@ -20,6 +23,8 @@ enum server_tls {
 
 struct server_listener {
     enum server_tls tls;
+    bool submission;                /* role = submission: RFC 6409 */
+    bool auth_clear;                /* AUTH may be said outside of TLS, to a loopback address */
     struct tls_context **contexts;  /* one for each worker; NULL without TLS */
     const struct networks *proxy;   /* from there a PROXY header is required; NULL: nowhere */
     const struct networks *xclient; /* from there XCLIENT is offered */
@@ -48,6 +53,10 @@ struct server_options {
     uint32_t data_timeout_s;    /* no octet of a message for this long */
     uint32_t data_rate_min;     /* octets a second, averaged since the text began, after a grace of
                                    SERVER_RATE_GRACE_S; 0: none */
+    const struct authenticator_rules *authentication; /* NULL: nobody can log in */
+    struct attempt_limits attempts;
+    uint32_t auth_delay_ms; /* so late comes the reply to a login that is refused */
+    const struct submission_rules *submission; /* NULL: no listener has that role */
     uint32_t through_patience_ms; /* an answer of the next hop may take so long (docs/through.md) */
 };
 

@@ -409,7 +409,9 @@ static size_t read_some(struct session *session, struct bytes in)
     case SESSION_WAIT:
     case SESSION_HANDSHAKE:
     case SESSION_ASK:
+    case SESSION_AUTHING:
     case SESSION_TARPIT: break;
+    case SESSION_AUTH: return read_command(session, in);
     case SESSION_PROXY:
     case SESSION_DELAY: return gate_received(session, in);
     }
@@ -421,7 +423,8 @@ static bool waiting(const struct session *session)
 {
     return session->mode == SESSION_COMMIT || session->mode == SESSION_WAIT ||
            session->mode == SESSION_HANDSHAKE || session->mode == SESSION_ASK ||
-           session->mode == SESSION_TARPIT || list_linked(&session->stalled);
+           session->mode == SESSION_TARPIT || session->mode == SESSION_AUTHING ||
+           list_linked(&session->stalled);
 }
 
 /* empty_chunk: a BDAT chunk that is complete before its first octet still has to be answered. */

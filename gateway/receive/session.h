@@ -7,6 +7,7 @@
 #include "gateway/io/stream.h"
 #include "gateway/receive/transaction.h"
 
+struct identity;
 struct server;
 
 /* How far the conversation has come. */
@@ -31,11 +32,13 @@ enum session_mode {
     SESSION_PROXY = 8,     /* the PROXY header (receive/gate.h) */
     SESSION_DELAY = 9,     /* none should come: the pause before the greeting */
     SESSION_TARPIT = 10,   /* none: the reply to a refused command is held back */
+    SESSION_AUTH = 11,     /* a response to our challenge (receive/authenticating.h) */
+    SESSION_AUTHING = 12,  /* none: a backend is asked, or the reply of a refusal is held back */
 };
 
 enum {
     SESSION_HELO_MAX = 255,
-    SESSION_HELO_SHORT = 54, /* few names are longer, and each octet here is there 10,000 times */
+    SESSION_HELO_SHORT = 46, /* few names are longer, and each octet here is there 10,000 times */
 };
 
 struct session {
@@ -43,6 +46,7 @@ struct session {
     struct transaction *transaction; /* from MAIL on; NULL: none */
     struct list_node stalled;        /* in server->stalled: waits for room in the staging ring; in
                                         server->handshakes: SESSION_HANDSHAKE */
+    struct identity *identity;       /* who has logged in, or tries to; NULL: nobody */
     uint8_t *line;                   /* block with an unfinished command line, or NULL */
     uint8_t *helo_long; /* block with a name that helo_short has no room for, or NULL */
     uint64_t id;

@@ -16,8 +16,10 @@
 
 struct asking;
 struct collection;
+struct fixups;
 struct greylisting;
 struct session;
+struct signing;
 
 /* What a transaction needs from its server. Borrowed, outlives it. */
 struct transaction_context {
@@ -57,6 +59,8 @@ struct transaction {
     struct header_watch header;
     struct asking *asking;           /* NULL: no next hop was asked */
     struct greylisting *greylisting; /* a RCPT that other gateways are asked about; or NULL */
+    struct fixups *fixups;           /* submitted mail (receive/fixups.h); NULL: another's */
+    struct signing *signing;         /* ... that is signed (receive/signing.h) */
     struct collection *collection;   /* text that was collected and is not staged; NULL: none */
     uint8_t *pending;                /* text too short for a record of its own; a block, or NULL */
     uint32_t pending_len;

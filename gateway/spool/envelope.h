@@ -15,6 +15,8 @@ enum envelope_flags {
     ENVELOPE_RET_FULL = 1 << 3,
     ENVELOPE_RET_HDRS = 1 << 4,
     ENVELOPE_REQUIRETLS = 1 << 5,
+    ENVELOPE_SUBMITTED = 1 << 6, /* by a user who had logged in: may leave for foreign domains, and
+                                    no SRS */
 };
 
 struct envelope_recipient {

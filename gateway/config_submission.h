@@ -1,0 +1,26 @@
+/* The words about submission: roles of listeners, who can log in, who may send as whom, what is
+ * done to submitted mail, and the keys that sign it. */
+#ifndef GATEWAY_CONFIG_SUBMISSION_H
+#define GATEWAY_CONFIG_SUBMISSION_H
+
+#include "gateway/config.h"
+#include "gateway/config_value.h"
+
+/* config_submission_listener reads role and auth of a listener. */
+void config_submission_listener(struct config_listener *listener, cfg_t *section,
+                                struct config_errors *errors);
+
+/* config_submission_fill reads the rest; numbers and listeners are there already. A relative file
+ * is looked up in `folder`. config_submission_free frees what it has made. */
+void config_submission_fill(struct config *config, cfg_t *root, const char *folder,
+                            struct config_errors *errors);
+void config_submission_free(struct config *config);
+
+/* config_has_submission: has any listener that role? */
+bool config_has_submission(const struct config *config);
+
+/* config_submission_warnings writes a line to `out` for each thing that is no mistake, but hardly
+ * meant: keys and users that others can read, TLS that a submission listener does not ask for. */
+void config_submission_warnings(const struct config *config, FILE *out);
+
+#endif

@@ -1,0 +1,44 @@
+/* DKIM signing (RFC 6376, 8463): keys by domain and selector, and the DKIM-Signature fields of one
+ * message. relaxed/relaxed; rsa-sha256 and ed25519-sha256, one field for each key of the domain.
+ * docs/submission.md lists the fields that are signed, and which of them once more than they are
+ * there. */
+#ifndef GATEWAY_POLICY_DKIM_H
+#define GATEWAY_POLICY_DKIM_H
+
+#include "parser/bytes.h"
+#include "parser/canon.h"
+#include "tls/signature.h"
+
+/* The keys of all domains; immutable once built, a reload builds others while the old are in use.
+ */
+struct dkim_keys;
+
+enum {
+    DKIM_KEYS_MAX = 4 /* of a domain */,
+    DKIM_FIELD_MAX = 4096 /* octets of one field of ours */
+};
+
+struct dkim_keys *dkim_keys_new(void) __attribute__((warn_unused_result));
+void dkim_keys_free(struct dkim_keys *keys);
+
+/* dkim_keys_add gives `domain` a key, which it owns from then on. False: *error (constant) says why
+ * (the selector is no domain name, is there already, or there are DKIM_KEYS_MAX); the key is the
+ * caller's then. */
+bool dkim_keys_add(struct dkim_keys *keys, struct bytes domain, struct bytes selector,
+                   struct signature_key *key, const char **error)
+    __attribute__((warn_unused_result));
+
+/* A domain's keys; borrowed. NULL: it has none. Any case. */
+struct dkim_domain;
+const struct dkim_domain *dkim_keys_find(const struct dkim_keys *keys, struct bytes domain);
+uint32_t dkim_domain_count(const struct dkim_domain *domain);
+bool dkim_domain_slow(const struct dkim_domain *domain); /* one is RSA: for a helper */
+
+/* dkim_fields writes the DKIM-Signature fields, with their CR LF, to `out` of `count` *
+ * DKIM_FIELD_MAX octets and returns the length; 0: a signature failed. `header` is the header
+ * section as it will leave (without the empty line), `body_hash` that of the canonical body. Pure
+ * but for the keys: any thread. */
+size_t dkim_fields(const struct dkim_domain *domain, struct bytes header,
+                   const uint8_t body_hash[CRYPTO_SHA256_LEN], uint64_t now_s, char *out);
+
+#endif
