@@ -37,6 +37,7 @@ struct config_listener {
     enum tls_version tls_min;
     char *client_ca;                  /* file; NULL: clients are not asked for a certificate */
     bool auth_clear;                  /* auth = plaintext */
+    int line;                         /* of its section */
     int tls_line;                     /* where what is wrong with its TLS is to be mended */
     struct networks *proxy, *xclient; /* NULL: none; shared by all addresses of a listener { } */
     bool owns_networks;               /* the first of them frees these two */
@@ -84,7 +85,9 @@ struct config {
     struct senders *senders; /* always there */
     struct dkim_keys *dkim;  /* NULL: no section */
     char *dovecot_path, *auth_domain;
-    uint32_t auth_helpers; /* threads that hash passwords */
+    char *users_path;               /* of `users` */
+    struct config_paths dkim_paths; /* of the keys of `dkim` */
+    uint32_t auth_helpers;          /* threads that hash passwords */
 
     struct config_paths paths; /* all files that were named */
 
@@ -127,15 +130,8 @@ void config_free(struct config *config);
 bool config_certificates_make(struct config *config, const char *path, FILE *errors)
     __attribute__((warn_unused_result));
 
-/* config_tls_warnings writes a line to `out` for each thing about certificates and secrets that is
- * no mistake but should not stay so at `now_s` (Unix time). */
-void config_tls_warnings(const struct config *config, int64_t now_s, FILE *out);
-
-/* config_srs_warnings likewise, about the secrets of SRS. */
-void config_srs_warnings(const struct config *config, FILE *out);
-
-/* config_edge_warnings likewise, about who is believed, and what does nothing. */
-void config_edge_warnings(const struct config *config, FILE *out);
+/* config_has_submission: has any listener that role? */
+bool config_has_submission(const struct config *config);
 
 /* config_has_tls: does any listener speak TLS? config_tls_alike: can these two share contexts? */
 bool config_has_tls(const struct config *config);

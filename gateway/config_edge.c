@@ -9,6 +9,7 @@
 #include <sys/un.h>
 
 #include "gateway/config_file.h"
+#include "gateway/config_warnings.h"
 
 enum { SECRET_LEN_MIN = 16, SECRET_LEN_MAX = 1024, PREFIX_LEN_MAX = 64, PENDING_MAX = 10000 };
 

@@ -88,6 +88,8 @@ static int walk(FILE *file, config_file_line *line, void *user, struct config_er
         errno = 0;
     }
     int error = feof(file) ? 0 : errno;
+    if (text != NULL)
+        explicit_bzero(text, size); /* hashes of passwords, perhaps */
     free(text);
     return error;
 }

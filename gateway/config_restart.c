@@ -71,6 +71,15 @@ static bool redis_differs(const struct config *a, const struct config *b)
            x->database != y->database || x->timeout_ms != y->timeout_ms;
 }
 
+/* Each worker has one connection to Dovecot, or none for as long as it lives. */
+static bool dovecot_differs(const struct config *a, const struct config *b)
+{
+    const struct dovecot_options *x = &a->dovecot, *y = &b->dovecot;
+    return a->has_dovecot != b->has_dovecot || texts_differ(a->dovecot_path, b->dovecot_path) ||
+           memcmp(&x->address, &y->address, sizeof(x->address)) != 0 ||
+           (a->has_dovecot && x->timeout_ms != y->timeout_ms);
+}
+
 static size_t tell(FILE *out, const char *word, bool differs)
 {
     if (differs)
@@ -99,6 +108,8 @@ size_t config_restart_needed(const struct config *a, const struct config *b, FIL
                   deliveries_differ(x, y));
     count += tell(out, "through.memory", a->through_memory != b->through_memory);
     count += tell(out, "redis", redis_differs(a, b));
+    count += tell(out, "auth.dovecot or timeout_ms", dovecot_differs(a, b));
+    count += tell(out, "auth.helpers", a->auth_helpers != b->auth_helpers);
     count += tell(out, "sandbox",
                   texts_differ(a->user, b->user) || texts_differ(a->group, b->group) ||
                       a->seccomp != b->seccomp || a->landlock != b->landlock);

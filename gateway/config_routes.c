@@ -220,7 +220,7 @@ void config_routes_fill(struct config *config, cfg_t *root, const char *folder,
         indexes[i] = fill_domain(config, cfg_getnsec(root, "domain", i), folder, errors);
     if (count == 0)
         config_error(errors, 0, "no domain: add domain \"example.org\" { ... }");
-    if (has_foreign(root))
+    if (has_foreign(root) || config_has_submission(config)) /* users write to everybody */
         fill_relay(config, cfg_getsec(root, "relay"), errors);
     config_aliases_fill(config->directory, root, folder, errors);
     for (unsigned i = 0; i < count; i++)

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "gateway/config_file.h"
+#include "gateway/config_warnings.h"
 #include "parser/address.h"
 
 enum { DAY_S = 86400, SECRET_LEN_MIN = 8, SECRET_LEN_MAX = 1024 };

@@ -7,6 +7,7 @@
 #include <sys/un.h>
 
 #include "gateway/config_file.h"
+#include "gateway/config_warnings.h"
 #include "parser/address.h"
 #include "tls/signature.h"
 
@@ -20,6 +21,7 @@ void config_submission_listener(struct config_listener *listener, cfg_t *section
                                 struct config_errors *errors)
 {
     const struct config_value *auth = config_value_at(section, "auth", 0);
+    listener->line = section->line;
     listener->role =
         (enum config_role)config_word_choice(section, "role", roles, CONFIG_ROLE_MX, errors);
     listener->auth_clear = config_word_choice(section, "auth", auths, false, errors) == true;
@@ -61,6 +63,9 @@ static void fill_users(struct config *config, cfg_t *section, const char *folder
     memcpy(marked->text + 1, value->text, len + 1);
     config_file_lines(marked, "users", folder, add_user, config->users, errors);
     free(marked);
+    config->users_path = config_value_path(value->text, folder);
+    if (config->users_path == NULL)
+        config_error(errors, value->line, "out of memory");
 }
 
 static void fill_dovecot(struct config *config, cfg_t *section, struct config_errors *errors)
@@ -151,6 +156,9 @@ static void fill_senders(struct config *config, cfg_t *root, const char *folder,
     }
     for (unsigned i = 0; i < cfg_size(root, "sender"); i++) {
         cfg_t *section = cfg_getnsec(root, "sender", i);
+        if (cfg_size(section, "addresses") == 0)
+            config_error(errors, section->line, "sender \"%s\" has no addresses",
+                         cfg_title(section));
         for (unsigned j = 0; j < cfg_size(section, "addresses"); j++) {
             const struct config_value *value = config_value_at(section, "addresses", j);
             add_sender(config, bytes_of_string(cfg_title(section)), bytes_of_string(value->text),
@@ -165,8 +173,9 @@ static void fill_senders(struct config *config, cfg_t *root, const char *folder,
 
 /* --- keys --- */
 
-static struct signature_key *read_key(const struct config_value *value, const char *name,
-                                      const char *folder, struct config_errors *errors)
+static struct signature_key *read_key(struct config *config, const struct config_value *value,
+                                      const char *name, const char *folder,
+                                      struct config_errors *errors)
 {
     size_t len = 0;
     char error[256] = "out of memory";
@@ -175,6 +184,8 @@ static struct signature_key *read_key(const struct config_value *value, const ch
     char *pem = path == NULL ? NULL : config_file_read(path, &len);
     if (path != NULL)
         config_error_paths(errors, path);
+    if (path != NULL && !config_paths_add(&config->dkim_paths, path))
+        config_error(errors, value->line, "out of memory");
     if (path != NULL && pem == NULL)
         snprintf(error, sizeof(error), "%s", strerror(errno));
     if (pem != NULL)
@@ -199,7 +210,7 @@ static void add_key(struct config *config, cfg_t *section, const struct config_v
                      value->text);
         return;
     }
-    struct signature_key *key = read_key(value, colon + 1, folder, errors);
+    struct signature_key *key = read_key(config, value, colon + 1, folder, errors);
     if (key == NULL)
         return;
     struct bytes selector = bytes_make(value->text, (size_t)(colon - value->text));
@@ -244,13 +255,19 @@ static void fill_priority(struct config *config, cfg_t *section, struct config_e
             (int8_t)(digit == value->text ? *digit - '0' : '0' - *digit);
 }
 
+/* another_address: is this one of the listener { } that the one before is of? */
+static bool another_address(const struct config *config, size_t at)
+{
+    return at > 0 && strcmp(config->listeners[at].name, config->listeners[at - 1].name) == 0;
+}
+
 static void check_listeners(const struct config *config, struct config_errors *errors)
 {
     bool can_log_in = config->users != NULL || config->has_dovecot;
     for (size_t i = 0; i < config->listener_count; i++) {
         const struct config_listener *listener = &config->listeners[i];
-        if (listener->role == CONFIG_ROLE_SUBMISSION && !can_log_in)
-            config_error(errors, 0,
+        if (listener->role == CONFIG_ROLE_SUBMISSION && !can_log_in && !another_address(config, i))
+            config_error(errors, listener->line,
                          "listener \"%s\" has role = submission, and nobody can log in: set "
                          "auth.users or auth.dovecot",
                          listener->name);
@@ -279,19 +296,43 @@ void config_submission_fill(struct config *config, cfg_t *root, const char *fold
         config->server.submission = rules;
 }
 
-void config_submission_warnings(const struct config *config, FILE *out)
+/* warn_of_clear: auth = plaintext helps nobody where only others than loopback come. */
+static void warn_of_clear(const struct config_listener *listener, FILE *out)
+{
+    char text[64];
+    if (listener->auth_clear && !listener_is_loopback(&listener->address) &&
+        !listener_is_any(&listener->address))
+        fprintf(out,
+                "listener \"%s\": auth = plaintext is for loopback, and nobody comes to %s from "
+                "there\n",
+                listener->name, listener_format(&listener->address, text));
+}
+
+static void warn_of_listeners(const struct config *config, FILE *out)
 {
     for (size_t i = 0; i < config->listener_count; i++) {
         const struct config_listener *listener = &config->listeners[i];
-        if (i > 0 && strcmp(listener->name, config->listeners[i - 1].name) == 0)
-            continue; /* another address of the same */
+        warn_of_clear(listener, out);
         if (listener->role == CONFIG_ROLE_SUBMISSION && listener->tls == SERVER_TLS_NONE &&
-            !listener->auth_clear)
+            !listener->auth_clear && !another_address(config, i))
             fprintf(out,
-                    "warning: listener \"%s\": nobody can log in: it has neither TLS nor auth = "
-                    "plaintext\n",
+                    "listener \"%s\": nobody can log in: it has neither TLS nor auth = plaintext\n",
                     listener->name);
     }
+}
+
+void config_submission_warnings(const struct config *config, FILE *out)
+{
+    warn_of_listeners(config, out);
+    if (!config_has_submission(config) &&
+        (config->users != NULL || config->has_dovecot || config->dkim != NULL))
+        fputs("auth and dkim do nothing: no listener has role = submission\n", out);
+    if (config->users != NULL && users_count(config->users) == 0)
+        fprintf(out, "users %s: nobody is in it, so nobody can log in\n", config->users_path);
+    if (config->users != NULL)
+        config_file_warn_of_mode("users", config->users_path, out);
+    for (size_t i = 0; i < config->dkim_paths.count; i++)
+        config_file_warn_of_mode("key", config->dkim_paths.all[i], out);
 }
 
 void config_submission_free(struct config *config)
@@ -299,6 +340,8 @@ void config_submission_free(struct config *config)
     users_free(config->users);
     senders_free(config->senders);
     dkim_keys_free(config->dkim);
+    config_paths_free(&config->dkim_paths);
+    free(config->users_path);
     free(config->dovecot_path);
     free(config->auth_domain);
 }

@@ -16,11 +16,4 @@ void config_submission_fill(struct config *config, cfg_t *root, const char *fold
                             struct config_errors *errors);
 void config_submission_free(struct config *config);
 
-/* config_has_submission: has any listener that role? */
-bool config_has_submission(const struct config *config);
-
-/* config_submission_warnings writes a line to `out` for each thing that is no mistake, but hardly
- * meant: keys and users that others can read, TLS that a submission listener does not ask for. */
-void config_submission_warnings(const struct config *config, FILE *out);
-
 #endif

@@ -10,6 +10,7 @@
 
 #include "gateway/config_file.h"
 #include "gateway/config_value.h"
+#include "gateway/config_warnings.h"
 #include "parser/address.h"
 
 enum {
@@ -227,7 +228,7 @@ bool config_tls_alike(const struct config_listener *a, const struct config_liste
     bool same_ca = a->client_ca == NULL || b->client_ca == NULL
                        ? a->client_ca == b->client_ca
                        : strcmp(a->client_ca, b->client_ca) == 0;
-    return a->tls_min == b->tls_min && same_ca;
+    return a->tls_min == b->tls_min && a->role == b->role && same_ca;
 }
 
 /* --- contexts --- */
@@ -249,6 +250,7 @@ struct tls_context *config_tls_context(const struct config *config,
         .client_ca = listener->client_ca,
         .tickets = tickets,
         .offload = offload,
+        .exporter = listener->role == CONFIG_ROLE_SUBMISSION, /* for SCRAM-SHA-256-PLUS */
     };
     struct tls_context *context = NULL;
     if (count == 0)

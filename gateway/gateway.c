@@ -13,6 +13,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "gateway/config_warnings.h"
 #include "gateway/gateway_life.h"
 #include "gateway/gateway_limits.h"
 #include "gateway/gateway_sandbox.h"
@@ -38,17 +39,24 @@ void gateway_say_lines(struct gateway *gateway, enum log_level level, const char
             gateway_say(gateway, level, event, line);
 }
 
-void gateway_say_srs_warnings(struct gateway *gateway, const struct config *config)
+static void say_warnings(struct gateway *gateway, const struct config *config, const char *event,
+                         void (*tell)(const struct config *config, FILE *out))
 {
     char *text = NULL;
     size_t len;
     FILE *out = open_memstream(&text, &len);
     if (out == NULL)
         return;
-    config_srs_warnings(config, out);
+    tell(config, out);
     fclose(out);
-    gateway_say_lines(gateway, LOG_WARN, "srs_warning", text);
+    gateway_say_lines(gateway, LOG_WARN, event, text);
     free(text);
+}
+
+void gateway_say_warnings(struct gateway *gateway, const struct config *config)
+{
+    say_warnings(gateway, config, "srs_warning", config_srs_warnings);
+    say_warnings(gateway, config, "submission_warning", config_submission_warnings);
 }
 
 static bool open_spool(struct gateway *gateway)
@@ -118,6 +126,10 @@ static void set_up_hand(struct gateway *gateway, size_t index)
     hand->setup.admission = gateway->admission;
     hand->setup.rates = gateway->rates;
     hand->setup.greylist = gateway->greylist;
+    hand->setup.attempts = gateway->attempts;
+    hand->setup.quotas = gateway->quotas;
+    hand->setup.signers = gateway->helpers;
+    hand->setup.authentication = config_has_submission(config) ? &gateway->logins : NULL;
     hand->setup.sharing = config->has_redis ? &config->sharing : NULL;
     hand->setup.log = gateway->log;
     hand->setup.trace = gateway->trace;
@@ -218,13 +230,20 @@ static bool start_control(struct gateway *gateway)
 
 static bool make_shared(struct gateway *gateway)
 {
+    bool missing = false;
     gateway->admission = admission_new(gateway->initial->server.connections_max);
     gateway->trace = trace_new((uint32_t)gateway->hand_count);
     gateway->rates = rates_new(memory_rate_cells(gateway->initial));
     gateway->greylist = greylist_new(GREYLIST_CELLS); /* a reload may want it */
+    if (config_has_submission(gateway->initial)) {    /* else only a restart can want them */
+        gateway->attempts = attempts_new(ATTEMPTS_CELLS);
+        gateway->quotas = quotas_new(QUOTAS_CELLS);
+        missing = gateway->attempts == NULL || gateway->quotas == NULL;
+    }
     gateway->initial->sharing.rates = gateway->rates;
     gateway->initial->sharing.greylist = gateway->greylist;
-    if (gateway->admission == NULL || gateway->rates == NULL || gateway->greylist == NULL) {
+    if (missing || gateway->admission == NULL || gateway->rates == NULL ||
+        gateway->greylist == NULL) {
         gateway_say(gateway, LOG_ERROR, "start_failed", "out of memory");
         return false;
     }
@@ -320,7 +339,7 @@ static bool prepare(struct gateway *gateway)
         gateway_say(gateway, LOG_ERROR, "start_failed", "the log thread can't be started");
         return false;
     }
-    return make_shared(gateway) && gateway_tls_start(gateway) &&
+    return make_shared(gateway) && gateway_tls_start(gateway) && gateway_logins_start(gateway) &&
            (gateway->inherited.old == 0 || gateway_limits_rehearse(gateway));
 }
 
@@ -373,7 +392,7 @@ static bool start(struct gateway *gateway)
         !gateway_sockets_listen(gateway) || !start_hands(gateway))
         return false;
     inherit_close(&gateway->inherited);
-    gateway_say_srs_warnings(gateway, gateway->initial);
+    gateway_say_warnings(gateway, gateway->initial);
     gateway_admin_sources(gateway);
     if (!sandbox_calls(gateway->initial, error, sizeof(error))) {
         gateway_say(gateway, LOG_ERROR, "start_failed", error);
@@ -402,6 +421,7 @@ static bool stop(struct gateway *gateway)
     if (gateway->spool != NULL)
         spool_stop(gateway->spool);
     gateway_admin_stop(gateway);
+    gateway_logins_stop(gateway);
     helpers_free(gateway->helpers); /* who asks for figures has looked at them */
     atomic_store(&gateway->health.spool, NULL);
     courier_free(gateway->courier);
@@ -409,6 +429,8 @@ static bool stop(struct gateway *gateway)
         spool_close(gateway->spool);
     admission_free(gateway->admission);
     rates_free(gateway->rates);
+    attempts_free(gateway->attempts);
+    quotas_free(gateway->quotas);
     greylist_free(gateway->greylist);
     for (size_t i = 0; i < gateway->hand_count; i++) {
         free(gateway->hands[i].sockets);

@@ -65,9 +65,14 @@ struct gateway {
     struct trace *trace; /* live dialogues, for ringmxctl */
     struct rates *rates;
     struct greylist *greylist;
-    struct helpers *helpers;            /* NULL: no listener had TLS at the start */
-    struct contexts *contexts;          /* in use */
-    struct ticket_secret ticket_secret; /* for configurations that name none */
+    struct attempts *attempts; /* NULL, as the next: no listener is for submission */
+    struct quotas *quotas;
+    struct helpers *helpers; /* NULL: no listener had TLS at the start */
+    struct helpers *hashers; /* NULL, as the next: no listener is for submission, or Dovecot is */
+    struct login_cache *login_cache;     /* asked; this one then is there */
+    struct authenticator_options logins; /* of each worker */
+    struct contexts *contexts;           /* in use */
+    struct ticket_secret ticket_secret;  /* for configurations that name none */
     struct hand *hands;
     size_t hand_count;
     struct gateway_socket *sockets; /* HANDOVER_SOCKETS_MAX */
@@ -92,8 +97,8 @@ void gateway_say(struct gateway *gateway, enum log_level level, const char *even
 void gateway_say_lines(struct gateway *gateway, enum log_level level, const char *event,
                        char *text);
 
-/* gateway_say_srs_warnings says what config_srs_warnings says. */
-void gateway_say_srs_warnings(struct gateway *gateway, const struct config *config);
+/* gateway_say_warnings says what config_srs_warnings and config_submission_warnings say. */
+void gateway_say_warnings(struct gateway *gateway, const struct config *config);
 
 /* gateway_sockets_open takes inherited sockets for all addresses, binds the others, and spreads
  * them over the workers; before privileges are dropped. gateway_sockets_listen lets clients connect
@@ -111,6 +116,11 @@ void gateway_sockets_refuse(struct gateway *gateway);
 /* gateway_tls_start makes helpers, certificates that are missing, and contexts; after the listeners
  * are open: contexts belong to sockets. False: it was logged why not. */
 bool gateway_tls_start(struct gateway *gateway) __attribute__((warn_unused_result));
+
+/* gateway_logins_start makes what logging in needs, if a listener is for submission;
+ * gateway_logins_stop frees it, when the workers have ended. False: it was logged why not. */
+bool gateway_logins_start(struct gateway *gateway) __attribute__((warn_unused_result));
+void gateway_logins_stop(struct gateway *gateway);
 
 /* gateway_tls_contexts makes certificates that are missing, and the contexts that all workers will
  * use with `config`, which then refers to them. NULL: why not was said on `errors`. */

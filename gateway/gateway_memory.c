@@ -12,6 +12,7 @@
 #include "gateway/deliver/destination.h"
 #include "gateway/deliver/queue.h"
 #include "gateway/io/stream.h"
+#include "gateway/receive/fixups.h"
 #include "gateway/receive/session.h"
 #include "gateway/spool/living.h"
 #include "tls/tls.h"
@@ -37,6 +38,7 @@ enum measured {
     TLS_CERTIFICATES = 128 * 1024,   /* of the peer, at most, when it is asked for them */
     WORKER_TABLES = 5 * 1024 * 1024, /* aliases and recipients of one transaction, io_uring */
     SHARED_EACH = 1536 * 1024,       /* Redis, of each worker */
+    DOVECOT_EACH = 512 * 1024,       /* likewise */
     GREYLIST = 10 * 1024 * 1024,     /* both tables */
     MESSAGE_OCTETS = 256,            /* with one destination; queue.h */
     ARRIVAL_OCTETS = 128,            /* and as long as the courier has not heard of it */
@@ -68,10 +70,11 @@ struct memory_pools memory_pools(const struct config *config)
     uint64_t streams = config->server.connections_max;
     uint64_t share = streams * 2 / config->worker_count + SPARE_STREAMS;
     streams = share < streams ? share : streams;
-    /* A connection that does its worst at once: two blocks of replies, a transaction and text put
-     * aside. */
+    /* A connection that does its worst at once: two blocks of replies, a transaction, text put
+     * aside, and the header section of submitted mail. */
+    uint32_t each = config_has_submission(config) ? 5 : 4;
     return (struct memory_pools){.streams = (uint32_t)streams,
-                                 .blocks = (uint32_t)streams * 4 + SPARE_BLOCKS};
+                                 .blocks = (uint32_t)streams * each + SPARE_BLOCKS};
 }
 
 uint32_t memory_rate_cells(const struct config *config)
@@ -132,13 +135,36 @@ static void add_workers(struct sum *sum, const struct config *config)
         streams * stream);
     add(sum, "unfinished commands", "limits.connections x 12.7k, likewise",
         streams * (LIMIT_LINE + SESSION_HELO_MAX + 1 + 2 * POOL_GAP));
-    add(sum, "transactions, replies", "limits.connections x 16.2k, likewise; workers x 130M",
+    add(sum, "transactions, replies",
+        config_has_submission(config) ? "limits.connections x 20.3k, likewise; workers x 130M"
+                                      : "limits.connections x 16.2k, likewise; workers x 130M",
         workers * pools.blocks * (BLOCK_SIZE + POOL_GAP));
     add(sum, "tables of workers", "workers x 5M, and Redis",
         workers * (WORKER_TABLES + (config->has_redis ? SHARED_EACH : 0)));
     add(sum, "rates, counts, greylist", "limits.connections x 160, and 10M",
         power_of_two_above(config->server.connections_max * 4ull) * 8 +
             power_of_two_above(memory_rate_cells(config)) * 8 + GREYLIST);
+    if (config_has_submission(config))
+        add(sum, "failed logins, quotas", "6M",
+            attempts_octets(ATTEMPTS_CELLS) + quotas_octets(QUOTAS_CELLS));
+    if (config_has_submission(config))
+        add(sum, "headers of submitted mail", "workers x 16M",
+            workers * FIXUPS_LARGE * (LIMIT_PIECE + POOL_GAP));
+}
+
+static void add_logins(struct sum *sum, const struct config *config)
+{
+    if (!config_has_submission(config))
+        return;
+    add(sum, "logins", "limits.connections x 5.8k, likewise; and 1M",
+        config->worker_count * memory_pools(config).streams * authenticator_login_octets() +
+            login_cache_octets(LOGIN_CACHE_CELLS));
+    if (config->has_dovecot)
+        add(sum, "Dovecot", "workers x 512k", config->worker_count * DOVECOT_EACH);
+    /* Each helper, and the relief, hashes one at a time. */
+    if (config->users != NULL)
+        add_allocated(sum, "password hashes", "(auth.helpers + 1) x what the hashes say",
+                      (config->auth_helpers + 1ull) * users_memory(config->users));
 }
 
 static void add_tls(struct sum *sum, const struct config *config)
@@ -202,7 +228,8 @@ static void add_rest(struct sum *sum, const struct config *config)
 {
     /* main, log, spool (3), courier, control, http (2), sampler, census, trace */
     const uint64_t threads =
-        12ull + config->worker_count + config->tls_helpers + config->courier.store_threads;
+        12ull + config->worker_count + config->tls_helpers + config->courier.store_threads +
+        (config_has_submission(config) ? config->auth_helpers + 1ull : 0);
     add(sum, "spool", "24M", SPOOL);
     add(sum, "log", "(workers + threads) x 1M", threads * LOG_PORT);
     add(sum, "stacks", "threads x 192k", threads * STACK);
@@ -230,6 +257,7 @@ static void add_all(const struct config *config, uint64_t tables, struct memory_
     uint64_t before = out->octets;
     add_workers(&sum, config);
     add_tls(&sum, config);
+    add_logins(&sum, config);
     uint64_t later = out->octets - before;
     add_delivery(&sum, config);
     add_rest(&sum, config);
@@ -258,7 +286,9 @@ void memory_contract_reloaded(const struct config *initial, const struct config 
     struct config config = *loaded; /* a view: nothing in it is owned */
     config.worker_count = initial->worker_count;
     config.tls_helpers = initial->tls_helpers;
+    config.auth_helpers = initial->auth_helpers;
     config.has_redis = initial->has_redis;
+    config.has_dovecot = initial->has_dovecot;
     config.control_path = initial->control_path;
     config.http = initial->http;
     config.agent = initial->agent;

@@ -5,7 +5,7 @@
 
 #include "gateway/config.h"
 
-enum { MEMORY_PARTS_MAX = 24 };
+enum { MEMORY_PARTS_MAX = 32 };
 
 struct memory_part {
     const char *name; /* constant: "connections", "TLS", "queue" */
@@ -47,5 +47,11 @@ struct memory_pools memory_pools(const struct config *config);
 
 /* memory_rate_cells: for the table of rates (policy/rates.h). */
 uint32_t memory_rate_cells(const struct config *config);
+
+/* Cells of policy/attempts.h and policy/quotas.h. */
+enum { ATTEMPTS_CELLS = 1 << 18, QUOTAS_CELLS = 1 << 18 };
+
+/* Of policy/login_cache.h, and hashes that wait for a helper, of each worker. */
+enum { LOGIN_CACHE_CELLS = 1 << 16, MEMORY_HASHES_WAITING = 64 };
 
 #endif

@@ -95,7 +95,7 @@ int gateway_reload(struct gateway *gateway, char **text)
     } else {
         say_all(gateway, LOG_WARN, "reload_needs_restart", *text);
         gateway_tls_say(gateway, loaded);
-        gateway_say_srs_warnings(gateway, loaded);
+        gateway_say_warnings(gateway, loaded);
         adopt(gateway, loaded, contexts);
         gateway_say(gateway, LOG_INFO, "reloaded", gateway->path);
     }

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "gateway/config_warnings.h"
+
 static void say_certificate(struct gateway *gateway, const struct config_certificate *certificate)
 {
     char text[512];

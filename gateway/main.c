@@ -8,7 +8,7 @@
 #include <time.h>
 
 #include "gateway/config.h"
-#include "gateway/config_submission.h"
+#include "gateway/config_warnings.h"
 #include "gateway/gateway.h"
 #include "gateway/gateway_memory.h"
 #include "gateway/gateway_sandbox.h"

@@ -151,6 +151,13 @@ static void clear(struct command *out)
     out->body = COMMAND_BODY_7BIT;
     out->ret = COMMAND_RET_NONE;
     out->notify = 0;
+    out->asks = 0;
+    out->by_return = false;
+    out->by_trace = false;
+    out->priority = 0;
+    out->by_s = 0;
+    out->hold_s = 0;
+    out->hold_until_s = 0;
     out->size = 0;
     out->envid = nothing;
     out->orcpt = nothing;

@@ -61,6 +61,13 @@ enum command_notify {
     COMMAND_NOTIFY_DELAY = 1 << 3,
 };
 
+/* Which of these a MAIL command asks for; also when the value is wrong. */
+enum command_asks {
+    COMMAND_ASKS_HOLD = 1 << 0,     /* HOLDFOR, HOLDUNTIL (RFC 4865) */
+    COMMAND_ASKS_BY = 1 << 1,       /* BY (RFC 2852) */
+    COMMAND_ASKS_PRIORITY = 1 << 2, /* MT-PRIORITY (RFC 6710) */
+};
+
 struct command {
     enum verb verb;
     struct bytes name;     /* the verb as written */
@@ -75,6 +82,13 @@ struct command {
     uint8_t body;           /* enum command_body, MAIL (RFC 6152, 3030) */
     uint8_t ret;            /* enum command_ret, MAIL (RFC 3461 4.3) */
     uint8_t notify;         /* enum command_notify bits, RCPT (RFC 3461 4.1) */
+    uint8_t asks;           /* enum command_asks bits, MAIL */
+    bool by_return;         /* BY: "R", else "N" */
+    bool by_trace;          /* BY: "T" */
+    int8_t priority;        /* MT-PRIORITY: -9..9 */
+    int32_t by_s;           /* BY: from now; not above 0 only with "N" */
+    uint32_t hold_s;        /* HOLDFOR: from now; 0: HOLDUNTIL was said */
+    uint64_t hold_until_s;  /* HOLDUNTIL: seconds since 1970 */
     uint64_t size;          /* octets; saturates at UINT64_MAX, so that a comparison stays right */
     struct bytes envid;     /* ENVID= as written (xtext, checked; RFC 3461 4.4), MAIL */
     struct bytes orcpt;     /* ORCPT= as written, addr-type;xtext (checked; RFC 3461 4.2), RCPT */

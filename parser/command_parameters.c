@@ -3,6 +3,7 @@
  * gets into the command. */
 #include "parser/command_parameters.h"
 
+#include "parser/date_time.h"
 #include "parser/octet.h"
 
 enum {
@@ -11,6 +12,7 @@ enum {
     ORCPT_LEN_MAX = 500, /* RFC 3461 4.2 */
     AUTH_LEN_MAX = 500,  /* RFC 4954 3 (6): what the command line grows by */
     EMBEDDED_DIGITS_MAX = 6,
+    SECONDS_DIGITS_MAX = 9, /* RFC 2852 4, RFC 4865 4 */
 };
 
 static bool read_size(struct bytes value, struct command *out);
@@ -20,6 +22,10 @@ static bool read_requiretls(struct bytes value, struct command *out);
 static bool read_ret(struct bytes value, struct command *out);
 static bool read_envid(struct bytes value, struct command *out);
 static bool read_auth(struct bytes value, struct command *out);
+static bool read_hold_for(struct bytes value, struct command *out);
+static bool read_hold_until(struct bytes value, struct command *out);
+static bool read_by(struct bytes value, struct command *out);
+static bool read_priority(struct bytes value, struct command *out);
 static bool read_notify(struct bytes value, struct command *out);
 static bool read_orcpt(struct bytes value, struct command *out);
 
@@ -32,15 +38,19 @@ struct parameter {
 };
 
 static const struct parameter parameters[] = {
-    {BYTES("SIZE"),       VERB_MAIL, read_size      },
-    {BYTES("BODY"),       VERB_MAIL, read_body      },
-    {BYTES("SMTPUTF8"),   VERB_MAIL, read_smtputf8  },
-    {BYTES("REQUIRETLS"), VERB_MAIL, read_requiretls},
-    {BYTES("RET"),        VERB_MAIL, read_ret       },
-    {BYTES("ENVID"),      VERB_MAIL, read_envid     },
-    {BYTES("AUTH"),       VERB_MAIL, read_auth      },
-    {BYTES("NOTIFY"),     VERB_RCPT, read_notify    },
-    {BYTES("ORCPT"),      VERB_RCPT, read_orcpt     },
+    {BYTES("SIZE"),        VERB_MAIL, read_size      },
+    {BYTES("BODY"),        VERB_MAIL, read_body      },
+    {BYTES("SMTPUTF8"),    VERB_MAIL, read_smtputf8  },
+    {BYTES("REQUIRETLS"),  VERB_MAIL, read_requiretls},
+    {BYTES("RET"),         VERB_MAIL, read_ret       },
+    {BYTES("ENVID"),       VERB_MAIL, read_envid     },
+    {BYTES("AUTH"),        VERB_MAIL, read_auth      },
+    {BYTES("HOLDFOR"),     VERB_MAIL, read_hold_for  },
+    {BYTES("HOLDUNTIL"),   VERB_MAIL, read_hold_until},
+    {BYTES("BY"),          VERB_MAIL, read_by        },
+    {BYTES("MT-PRIORITY"), VERB_MAIL, read_priority  },
+    {BYTES("NOTIFY"),      VERB_RCPT, read_notify    },
+    {BYTES("ORCPT"),       VERB_RCPT, read_orcpt     },
 };
 enum { PARAMETER_COUNT = sizeof(parameters) / sizeof(parameters[0]) };
 
@@ -222,6 +232,68 @@ static bool read_auth(struct bytes value, struct command *out)
 {
     out->auth = value;
     return value.len > 0 && value.len <= AUTH_LEN_MAX && is_xtext(value);
+}
+
+/* A number of 1 to 9 digits, without a sign. */
+static bool read_seconds(struct bytes value, uint32_t *seconds)
+{
+    uint64_t number;
+    if (value.len > SECONDS_DIGITS_MAX || !command_number(value, &number))
+        return false;
+    *seconds = (uint32_t)number;
+    return true;
+}
+
+/* future-release-integer (RFC 4865 4): above 0. Only one of HOLDFOR and HOLDUNTIL may be said. */
+static bool read_hold_for(struct bytes value, struct command *out)
+{
+    bool twice = out->asks & COMMAND_ASKS_HOLD;
+    out->asks |= COMMAND_ASKS_HOLD;
+    return !twice && value.len > 0 && value.data[0] != '0' && read_seconds(value, &out->hold_s);
+}
+
+static bool read_hold_until(struct bytes value, struct command *out)
+{
+    bool twice = out->asks & COMMAND_ASKS_HOLD;
+    out->asks |= COMMAND_ASKS_HOLD;
+    return !twice && date_time_read(value, &out->hold_until_s);
+}
+
+/* by-value (RFC 2852 4): no time that is over with "R". */
+static bool read_by(struct bytes value, struct command *out)
+{
+    out->asks |= COMMAND_ASKS_BY;
+    size_t semicolon = bytes_find(value, ';');
+    struct bytes time = bytes_slice(value, 0, semicolon);
+    struct bytes mode = bytes_skip(value, semicolon + 1);
+    bool minus = time.len > 0 && time.data[0] == '-';
+    if (minus || (time.len > 0 && time.data[0] == '+'))
+        time = bytes_skip(time, 1);
+    uint32_t seconds;
+    if (mode.len == 0 || mode.len > 2 || !read_seconds(time, &seconds))
+        return false;
+    out->by_s = minus ? -(int32_t)seconds : (int32_t)seconds;
+    out->by_return = bytes_equal_nocase(bytes_slice(mode, 0, 1), BYTES("R"));
+    out->by_trace = mode.len == 2;
+    if (!out->by_return && !bytes_equal_nocase(bytes_slice(mode, 0, 1), BYTES("N")))
+        return false;
+    if (out->by_trace && !bytes_equal_nocase(bytes_skip(mode, 1), BYTES("T")))
+        return false;
+    return !out->by_return || out->by_s > 0;
+}
+
+/* priority-value (RFC 6710 4). */
+static bool read_priority(struct bytes value, struct command *out)
+{
+    out->asks |= COMMAND_ASKS_PRIORITY;
+    bool minus = value.len > 0 && value.data[0] == '-';
+    if (minus)
+        value = bytes_skip(value, 1);
+    if (value.len != 1 || !octet_is_digit(value.data[0]) || (minus && value.data[0] == '0'))
+        return false;
+    int digit = value.data[0] - '0';
+    out->priority = (int8_t)(minus ? -digit : digit);
+    return true;
 }
 
 static unsigned notify_bit(struct bytes word)

@@ -1,5 +1,5 @@
 /* The mailboxes of an address header field (From, Sender; RFC 5322 3.4 with its obsolete forms, RFC
- * 6854 groups, RFC 6532): walked one by one, zero-copy where the field allows it. Pure. */
+ * 6854 groups, RFC 6532): walked one by one. Pure. */
 #ifndef PARSER_MAILBOXES_H
 #define PARSER_MAILBOXES_H
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Runs every test of ringmx, two jobs at a time, and ends with one line: N passed, N failed.
+"""Runs every test of ringmx, some jobs at a time, and ends with one line: N passed, N failed.
 
 A job is one process: a unit test of one flavour, a fuzzer, an end-to-end module, the tidy check. It is
 seen as one line when it ends; what it printed is in build/test-logs/, and shown only when it failed.
@@ -8,6 +8,9 @@ seen as one line when it ends; what it printed is in build/test-logs/, and shown
     tests/run.py fuzz             the jobs with "fuzz" in their name
     tests/run.py unit/asan e2e/release/test_corpus
     tests/run.py --list
+
+The line of a job says how long it took and how much of a CPU it had. Most jobs wait for time-outs, disks and processes
+of others: LANES of them run at a time, beside the BUSY ones, which the tests that wait come before on a CPU.
 """
 
 import concurrent.futures
@@ -22,7 +25,8 @@ import time
 
 PYTHON = "/usr/bin/python3"  # Debian's; another one in PATH need not have what the tests want
 LOGS = "build/test-logs"
-PARALLEL = 2
+LANES = 8  # jobs that mostly wait
+BUSY_LANES = 2  # jobs that mostly compute
 AGAIN_MAX = 6  # so many of some 500 jobs may have failed for want of time; more of them are no accident
 NEVER_AGAIN = ["test_crash", "test_relay_crash", "test_faults"]  # what is lost once is lost
 FUZZ_SECONDS = int(os.environ.get("SECONDS_PER_FUZZER", "6"))
@@ -61,15 +65,14 @@ E2E_ONLY = {
     "test_page": ["release"],  # the browser's view; test_admin sees the same answers in all
     "test_srs": ["release"],  # postsrsd's judgement; unit tests and fuzzers see the same code
 }
-LONG = ["test_crash", "test_relay_crash"]  # begins first, so that it does not end alone
-# These mostly wait: they run beside the two.
-IDLE = ["test_slow", "test_takeover", "test_tls_testssl", "test_limits", "test_load_open", "test_mx", "test_fair", "test_through",
-        "test_drain", "test_upgrade", "test_activation", "test_balanced", "test_gate", "test_proxy", "test_haproxy",
-        "test_bounces", "test_bounds", "test_tarpit", "test_handshake_bound", "test_callahead", "test_srs",
-        "test_forward", "test_again", "test_consignments", "/exchange", "/client_hostile", "test_metrics",
-        "/queue_census", "test_shared", "/redis", "/redis_random", "test_admin", "test_health_checks", "test_page",
-        "test_trace", "test_logs"]
-IDLE_LANES = 3
+# These begin first, so that none of them ends alone.
+LONG = ["test_crash", "test_upgrade", "test_through", "test_drain", "test_bounds", "test_limits", "test_load_open", "test_bounces",
+        "test_tarpit", "test_relay_crash", "test_faults", "test_trace", "test_shared", "test_again", "unit/release/exchange",
+        "test_deploy", "test_tls_testssl", "test_metrics", "test_queue_tool", "test_page", "test_proxy", "test_slow"]
+# These use a CPU most of the time that they take: two at a time. All others mostly wait.
+BUSY = ["tidy", "test_corpus", "test_tls_corpus", "test_tls_testssl", "test_tls_stress", "test_crowd", "test_aliases", "test_deploy",
+        "/secure_crowd", "/scan", "/directory", "/directory_million", "/destination_share", "/load_mail", "/outgoing_secure"]
+BUSY_KINDS = ("fuzz/", "unit/tsan/")
 LAST = "bench/"  # these measure: one at a time, when all others have ended
 E2E_MORE = [
     # module         flavour      environment
@@ -113,9 +116,12 @@ class Job:
 
     def __init__(self, name, command, count, build=None, env=None, timeout=120, shown=False):
         self.name, self.command, self.count = name, command, count
+        self.busy = name.startswith(BUSY_KINDS) or name.endswith(tuple(BUSY))
+        self.polite = self.busy or name.startswith("build/")
         self.build, self.env, self.timeout, self.shown = build, env or {}, timeout, shown
         self.passed = self.failed = self.skipped = 0
         self.seconds = 0.0
+        self.cpu_seconds = 0.0  # of it and of what it started and waited for
         self.output = ""
         self.first_output = None  # of a job that failed beside others and was run again
 
@@ -136,7 +142,8 @@ class Job:
 
     def run(self):
         start = time.monotonic()
-        code, self.output = run_bounded(self.command, self.env, self.timeout)
+        command = [*POLITELY, *self.command] if self.polite else self.command
+        code, self.output, self.cpu_seconds = run_bounded(command, self.env, self.timeout)
         self.seconds = time.monotonic() - start
         self.passed, self.failed, self.skipped = self.count(self.output, code)
         if code != 0 and self.failed == 0:
@@ -150,8 +157,12 @@ class Job:
         return self
 
 
+# What has a deadline comes first, also where Linux shares the CPU among sessions rather than processes.
+POLITELY = ["/bin/sh", "-c", 'echo 3 2>/dev/null >/proc/self/autogroup; exec nice -n 3 "$0" "$@"']
+
+
 def run_bounded(command, extra_env, timeout):
-    """Runs in a session of its own, so that nothing it started outlives it. Returns (code, output)."""
+    """Runs in a session of its own, so that nothing it started outlives it. Returns (code, output, CPU seconds)."""
     env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
     env.update(CMOCKA_MESSAGE_OUTPUT="TAP", PYTHONDONTWRITEBYTECODE="1", LC_ALL="C.UTF-8")
     env.update(extra_env)
@@ -167,13 +178,15 @@ def run_bounded(command, extra_env, timeout):
     timer.start()
     try:
         output = process.stdout.read().decode("utf-8", "replace")
-        code = process.wait()
+        _pid, status, usage = os.wait4(process.pid, 0)
+        code = process.returncode = os.waitstatus_to_exitcode(status)
     finally:
         timer.cancel()
         end_session(process.pid)
+    cpu_seconds = usage.ru_utime + usage.ru_stime
     if late.is_set():
-        return 124, output + f"\n(ended after its {timeout} s)\n"
-    return code, output
+        return 124, output + f"\n(ended after its {timeout} s)\n", cpu_seconds
+    return code, output, cpu_seconds
 
 
 def end_session(pid):
@@ -264,7 +277,6 @@ def e2e_jobs():
     plan = [(module, flavour, {}) for flavour in E2E_ALWAYS for module in present
             if flavour in E2E_ONLY.get(module, E2E_ALWAYS)]
     plan += [row for row in E2E_MORE if row[0] in present]
-    plan.sort(key=lambda row: row[0] not in LONG)
     for module, flavour, extra in plan:
         note = "".join(f",{key.removeprefix('RINGMX_').lower()}={value}" for key, value in extra.items())
         yield e2e_job(f"e2e/{flavour}{note}/{module}", module, BUILD_OF[flavour], flavour, extra)
@@ -281,13 +293,16 @@ def bench_jobs():
     yield Job("bench/quick", [PYTHON, "bench/bench.py", "--quick"], count_last_line, "release", timeout=240, shown=True)
 
 
-def build_jobs(names):
-    targets = {"fuzz": ["fuzzers"]}
-    for build in names:
+def build_jobs(jobs):
+    """What the jobs need: release first, so that its jobs can begin while the others are built."""
+    names = {job.build for job in jobs if job.build}
+    for build in sorted(names, key=("release", "asan", "tsan", "upstream", "fuzz").index):
         flags = [f"BUILD={build}"]
         if build == "upstream":
             flags = ["BUILD=asan", "OUT=build/upstream", f"BORINGSSL_SRC={UPSTREAM}"]
-        command = ["make", *flags, *targets.get(build, ["programs", "unit-tests"])]
+        units = [job.command[0] for job in jobs if job.build == build and job.name.startswith("unit/")]
+        targets = ["fuzzers"] if build == "fuzz" else ["programs", *units]
+        command = ["make", *flags, *targets]
         yield Job(f"build/{build}", command, count_exit, timeout=1200)
     if "release" in names:
         yield Job("build/neon", ["make", "check-neon"], count_neon, timeout=120)
@@ -320,8 +335,7 @@ class Progress:
             counts = f"{job.passed} passed"
             counts += f", {job.failed} failed" if job.failed else ""
             counts += f", {job.skipped} skipped" if job.skipped else ""
-            print(f"[{len(self.done):3}/{self.total}] {word:4} {job.name:48} {counts:28} {job.seconds:6.1f} s",
-                  flush=True)
+            print(f"[{len(self.done):3}/{self.total}] {word:4} {job.name:48} {counts:24} {job.seconds:6.1f} s {job.cpu_seconds:6.1f} s CPU", flush=True)
             if job.failed or job.shown:
                 print(indent(job.output), flush=True)
 
@@ -334,9 +348,57 @@ class Progress:
                 print(f"FAIL {job.name}:\n{indent(job.output, 14)}")
             elif job.first_output:
                 print(f"passed alone, after it had failed beside others: {job.name}:\n{indent(job.first_output, 14)}")
-        print(f"{time.monotonic() - start:.0f} s; what each job printed is in {LOGS}/")
+        self.tell_of_time(time.monotonic() - start)
         print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""), flush=True)
         return 1 if failed or not passed else 0
+
+
+    def tell_of_time(self, seconds):
+        kinds = {}
+        for job in self.done:
+            kind = "/".join(job.name.split("/")[:-1]) or job.name
+            spent, used = kinds.get(kind, (0, 0))
+            kinds[kind] = spent + job.seconds, used + job.cpu_seconds
+        for kind, (spent, used) in sorted(kinds.items(), key=lambda item: -item[1][1]):
+            print(f"      {kind:24} {spent:6.0f} s {used:6.0f} s CPU")
+        longest = sorted(self.done, key=lambda job: -job.seconds)[:10]
+        print("the longest:", ", ".join(f"{job.name} {job.seconds:.0f} s" for job in longest))
+        used = sum(job.cpu_seconds for job in self.done)
+        print(f"{seconds:.0f} s, {used:.0f} s CPU; what each job printed is in {LOGS}/")
+
+
+class Plan:
+    """The jobs that have not begun. A lane takes the first of its kind whose build is there, and waits for builds."""
+
+    def __init__(self, jobs):
+        def place(job):
+            return next((number for number, name in enumerate(LONG) if job.name.endswith(name)), len(LONG))
+        self.jobs = sorted(jobs, key=place)
+        self.ready = {None}
+        self.changed = threading.Condition()
+
+    def built(self, build, good):
+        with self.changed:
+            self.ready.add(build)
+            if not good:
+                lost = [job for job in self.jobs if job.build == build]
+                self.jobs = [job for job in self.jobs if job.build != build]
+                print(f"not run, for want of build/{build}: {len(lost)} jobs")
+            self.changed.notify_all()
+
+    def take(self, busy):
+        with self.changed:
+            while mine := [job for job in self.jobs if job.busy == busy]:
+                for job in mine:
+                    if job.build in self.ready:
+                        self.jobs.remove(job)
+                        return job
+                self.changed.wait()
+            return None
+
+    def lane(self, busy, progress):
+        while job := self.take(busy):
+            progress.ended(job.run())
 
 
 def indent(text, most=120):
@@ -354,22 +416,21 @@ def main(arguments):
         print("\n".join(job.name for job in all_jobs()))
         return 0
     start = time.monotonic()
-    builds = list(build_jobs(sorted({job.build for job in jobs if job.build})))
+    builds = list(build_jobs(jobs))
     progress = Progress(len(jobs) + len(builds))
+    plan = Plan(job for job in jobs if not job.name.startswith(LAST))
     broken = set()
-    for job in builds:  # one after the other: each uses every CPU
-        progress.ended(job.run())
-        if job.failed:
-            broken.add(job.name.removeprefix("build/"))
-    for build in sorted(broken):
-        print(f"not run, for want of build/{build}: {sum(job.build == build for job in jobs)} jobs")
+    with concurrent.futures.ThreadPoolExecutor(LANES + BUSY_LANES) as pool:
+        lanes = [pool.submit(plan.lane, False, progress) for _ in range(LANES)]
+        for job in builds:  # one after the other: each uses every CPU
+            progress.ended(job.run())
+            build = job.name.removeprefix("build/")
+            broken |= {build} if job.failed else set()
+            plan.built(build, not job.failed)
+        lanes += [pool.submit(plan.lane, True, progress) for _ in range(BUSY_LANES)]
+        for lane in lanes:
+            lane.result()
     jobs = [job for job in jobs if job.build not in broken]
-    with concurrent.futures.ThreadPoolExecutor(PARALLEL) as pool, \
-            concurrent.futures.ThreadPoolExecutor(IDLE_LANES) as idle:
-        runs = [(idle if job.name.endswith(tuple(IDLE)) else pool).submit(job.run) for job in jobs
-                if not job.name.startswith(LAST)]
-        for future in concurrent.futures.as_completed(runs):
-            progress.ended(future.result())
     for job in jobs:
         if job.name.startswith(LAST):
             progress.ended(job.run())

@@ -33,7 +33,7 @@ INCLUDE_LAW = {
                        "gateway/io/listener.h", "gateway/io/post.h", "gateway/io/redis.h", "gateway/io/worker.h",
                        "gateway/policy/", "parser/", "tls/crypto.h", "tls/signature.h"],
     "gateway/receive": ["gateway/base/", "gateway/io/", "gateway/spool/", "gateway/policy/", "gateway/receive/",
-                        "parser/", "tls/tls.h"],
+                        "parser/", "tls/crypto.h", "tls/tls.h"],
     "gateway/deliver": ["gateway/base/", "gateway/io/", "gateway/spool/", "gateway/deliver/",
                         "gateway/policy/directory.h", "gateway/policy/hop.h", "gateway/policy/srs.h", "parser/",
                         "tls/context.h", "tls/crypto.h", "tls/tls.h"],

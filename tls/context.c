@@ -302,6 +302,7 @@ static bool set_server(struct tls_context *context, const struct tls_server_opti
     bool tickets = options->tickets && !options->client_ca;
 
     context->offload = options->offload;
+    context->exporter = options->exporter;
     SSL_CTX_set_options(ssl, SSL_OP_CIPHER_SERVER_PREFERENCE | (tickets ? 0 : SSL_OP_NO_TICKET));
     SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_select_certificate_cb(ssl, select_certificate);
@@ -364,6 +365,7 @@ static bool set_client(struct tls_context *context, const struct tls_client_opti
                           : EVP_has_aes_hardware() ? ciphers_ours
                                                    : ciphers_without_aes;
 
+    context->exporter = options->exporter;
     SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
     SSL_CTX_sess_set_new_cb(ssl, take_session);
     if (options->version_min > options->version_max ||

@@ -26,6 +26,7 @@ struct tls_server_options {
                               resumed session would have no certificate to look at */
     const struct ticket_secret *tickets; /* copied; NULL: no tickets */
     bool offload;                        /* RSA operations end in TLS_KEY; false: done at once */
+    bool exporter;                       /* connections have a tls_exporter */
 };
 
 struct tls_client_options {
@@ -35,6 +36,7 @@ struct tls_client_options {
     const char *ciphers; /* TLS 1.2 cipher list; NULL: ours */
     struct certificate *certificate; /* to show when asked; NULL: none. Kept */
     const char *alpn;                /* one protocol to offer, as "smtp"; NULL: none */
+    bool exporter;                   /* connections have a tls_exporter */
 };
 
 /* tls_context_server and tls_context_client make a context with one reference. NULL: the reason is

@@ -26,7 +26,7 @@ bool crypto_hmac_sha1(const void *key, size_t key_len, const void *data, size_t 
 /* The same in pieces: crypto_hash_begin, _add any number of times, _end once. A plain copy of the
  * struct goes on from where it was. */
 struct crypto_hash {
-    _Alignas(16) uint8_t state[128];
+    _Alignas(8) uint8_t state[128];
 };
 void crypto_hash_begin(struct crypto_hash *hash);
 void crypto_hash_add(struct crypto_hash *hash, const void *data, size_t len);

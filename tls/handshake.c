@@ -160,6 +160,9 @@ void tls_free(struct tls *tls)
     record_end(&tls->write);
     free(tls->prelude);
     free(tls->names);
+    if (tls->exporter != NULL)
+        OPENSSL_cleanse(tls->exporter, TLS_EXPORTER_LEN);
+    free(tls->exporter);
     free(tls);
 }
 
@@ -237,6 +240,18 @@ static bool take_info(struct tls *tls)
     const char *group = SSL_get_curve_name(SSL_get_curve_id(tls->ssl));
     tls->info.group = group == NULL ? "" : group;
     return find_cipher(tls) && take_names(tls);
+}
+
+/* take_exporter keeps the channel binding (RFC 9266) for those who asked for it. */
+static bool take_exporter(struct tls *tls)
+{
+    static const char label[] = "EXPORTER-Channel-Binding";
+    if (!tls->context->exporter || tls->info.version_index == 0)
+        return true;
+    tls->exporter = malloc(TLS_EXPORTER_LEN);
+    return tls->exporter != NULL &&
+           SSL_export_keying_material(tls->ssl, tls->exporter, TLS_EXPORTER_LEN, label,
+                                      sizeof(label) - 1, NULL, 0, 1) == 1;
 }
 
 /* take_prelude gets the ticket that BoringSSL would send before its first record, to go before
@@ -331,7 +346,7 @@ static bool take_keys(struct tls *tls)
 /* take_over ends BoringSSL's part. A client of TLS 1.3 lets it read on until the first text. */
 static enum tls_status take_over(struct tls *tls)
 {
-    if (!take_info(tls) || !take_prelude(tls) || !take_keys(tls)) {
+    if (!take_info(tls) || !take_exporter(tls) || !take_prelude(tls) || !take_keys(tls)) {
         tls_fail(tls, TLS_FAILURE_INTERNAL, 0, "the keys could not be taken over");
         return TLS_FAILED;
     }

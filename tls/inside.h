@@ -16,6 +16,7 @@ struct tls_context {
     _Atomic uint32_t references;
     uint64_t id; /* unlike that of any other, now or later */
     bool offload;
+    bool exporter;
     bool verify; /* the peer's certificate, where there is one, must be good */
     struct certificate **certificates;
     size_t certificate_count;
@@ -64,7 +65,8 @@ struct tls {
     uint8_t failure; /* enum tls_failure */
     const char *failure_text;
     struct tls_info info;
-    char *names; /* what info.server_name and info.peer_name point into; owned */
+    char *names;       /* what info.server_name and info.peer_name point into; owned */
+    uint8_t *exporter; /* TLS_EXPORTER_LEN octets, owned; NULL: none */
 };
 
 /* tls_of finds the connection of an SSL object, context_of the context. */

@@ -30,7 +30,7 @@ size_t signature_make(const struct signature_key *key, const uint8_t digest[CRYP
 
 /* signature_key_pem writes the private key as PKCS #8 in PEM, owned, NUL-terminated; NULL: no
  * memory. signature_key_public writes what p= of a DKIM record holds (SubjectPublicKeyInfo of RSA,
- * the 32 octets of Ed25519), before base64, and returns its length. */
+ * the 32 octets of Ed25519), before base64, and returns its length; 0: no memory. */
 char *signature_key_pem(const struct signature_key *key) __attribute__((warn_unused_result));
 size_t signature_key_public(const struct signature_key *key, uint8_t out[SIGNATURE_PUBLIC_MAX]);
 

@@ -183,10 +183,16 @@ const struct tls_info *tls_info(const struct tls *tls)
     return &tls->info;
 }
 
+const uint8_t *tls_exporter(const struct tls *tls)
+{
+    return tls->exporter;
+}
+
 size_t tls_memory(const struct tls *tls)
 {
     size_t names = 0;
     if (tls->names != NULL)
         names = strlen(tls->info.server_name) + strlen(tls->info.peer_name) + 2;
-    return sizeof(*tls) + names + (tls->prelude != NULL ? tls->prelude_len : 0);
+    return sizeof(*tls) + names + (tls->prelude != NULL ? tls->prelude_len : 0) +
+           (tls->exporter != NULL ? TLS_EXPORTER_LEN : 0);
 }

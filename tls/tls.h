@@ -122,8 +122,9 @@ struct tls_info {
 const struct tls_info *tls_info(const struct tls *tls);
 
 /* tls_exporter gives the channel binding tls-exporter (RFC 9266) of a connection after TLS_READY:
- * the same 32 octets at both ends. NULL: there is none (TLS 1.2 without extended master secret, RFC
- * 9266 4.2, or a client's context that nobody asked for it). Borrowed as tls_info. */
+ * the same 32 octets at both ends. NULL: there is none, because the context was not asked for it,
+ * or below TLS 1.3: there implementations disagree about its context (an empty one, or none).
+ * Borrowed as tls_info. */
 enum { TLS_EXPORTER_LEN = 32 };
 const uint8_t *tls_exporter(const struct tls *tls);
 

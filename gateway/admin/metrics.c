@@ -94,6 +94,7 @@ char *metrics_text(const struct metrics_sources *sources, size_t *len)
     metrics_spool(&out, sources);
     metrics_deliver(&out, sources);
     metrics_queue(&out, sources);
+    metrics_logins(&out, sources);
     metrics_redis(&out, sources);
     metrics_workers(&out, sources);
     metrics_log(&out, sources);

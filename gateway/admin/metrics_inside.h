@@ -8,6 +8,7 @@
 void metrics_receive(struct exposition *out, const struct metrics_sources *sources);
 void metrics_tls(struct exposition *out, const struct metrics_sources *sources);
 void metrics_workers(struct exposition *out, const struct metrics_sources *sources);
+void metrics_logins(struct exposition *out, const struct metrics_sources *sources);
 void metrics_redis(struct exposition *out, const struct metrics_sources *sources);
 void metrics_spool(struct exposition *out, const struct metrics_sources *sources);
 void metrics_deliver(struct exposition *out, const struct metrics_sources *sources);

@@ -31,11 +31,12 @@ static const struct field by_worker[] = {
 
 static const struct field added_up[] = {
     {"ringmx_connections_broken_total", "Connections that ended in an error, as a reset.",
-     FIELD(resets)       },
+     FIELD(resets)                                                                                               },
     {"ringmx_early_talkers_total",      "Clients that talked before they were greeted.",
-     FIELD(early_talkers)},
+     FIELD(early_talkers)                                                                                        },
     {"ringmx_tarpitted_replies_total",  "Replies that were held back (limits.tarpit).",
-     FIELD(tarpitted)    },
+     FIELD(tarpitted)                                                                                            },
+    {"ringmx_dkim_signed_total",        "Messages that were signed with DKIM.",            FIELD(signed_messages)},
 };
 
 static const _Atomic uint64_t *at(const struct server_counters *counters, size_t offset)
@@ -95,6 +96,8 @@ static void replies(struct exposition *out, const struct metrics_sources *source
     exposition_count(out, total(sources, FIELD(greetings)), "code", "220", "reason", "greeting",
                      NULL);
     exposition_count(out, total(sources, FIELD(hellos)), "code", "250", "reason", "hello", NULL);
+    exposition_count(out, total(sources, FIELD(challenges)), "code", "334", "reason", "challenge",
+                     NULL);
     for (int i = REPLY_NONE + 1; i < REPLY_COUNT; i++)
         exposition_count(out, total(sources, FIELD(replies) + (size_t)i * sizeof(uint64_t)), "code",
                          number(reply_code((enum reply)i), text), "reason",
@@ -110,12 +113,26 @@ static void replies(struct exposition *out, const struct metrics_sources *source
                          NULL);
 }
 
+static void logins(struct exposition *out, const struct metrics_sources *sources)
+{
+    exposition_family(out, "ringmx_logins_total", EXPOSITION_COUNTER,
+                      "Attempts to log in, by mechanism and by what became of them.");
+    for (int mechanism = SASL_UNKNOWN + 1; mechanism < SASL_MECHANISM_COUNT; mechanism++)
+        for (int result = 0; result < SERVER_LOGIN_COUNT; result++)
+            exposition_count(out,
+                             total(sources, FIELD(logins) + sizeof(uint64_t) *
+                                                (size_t)(mechanism * SERVER_LOGIN_COUNT + result)),
+                             "mechanism", sasl_mechanism_name((enum sasl_mechanism)mechanism),
+                             "result", server_login_name((enum server_login)result), NULL);
+}
+
 static void phases(struct exposition *out, const struct metrics_sources *sources)
 {
     static const char *const names[SERVER_PHASE_COUNT] = {
         [SERVER_PHASE_HANDSHAKE] = "handshake", [SERVER_PHASE_ENVELOPE] = "envelope",
         [SERVER_PHASE_TEXT] = "text",           [SERVER_PHASE_COMMIT] = "commit",
         [SERVER_PHASE_MESSAGE] = "message",     [SERVER_PHASE_SESSION] = "session",
+        [SERVER_PHASE_LOGIN] = "login",
     };
     exposition_family(out, "ringmx_phase_duration_seconds", EXPOSITION_HISTOGRAM,
                       "How long the phases of receiving take.");
@@ -132,6 +149,7 @@ void metrics_receive(struct exposition *out, const struct metrics_sources *sourc
     fields(out, sources);
     sessions(out, sources);
     replies(out, sources);
+    logins(out, sources);
     phases(out, sources);
 }
 

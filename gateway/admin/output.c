@@ -83,3 +83,15 @@ json_t *output_text(struct bytes text)
     free(copy);
     return string;
 }
+
+void output_terms(json_t *object, const struct envelope_terms *terms)
+{
+    if (terms->release_s != 0)
+        json_object_set_new(object, "release", json_integer(terms->release_s));
+    if (terms->by_s != 0) {
+        json_object_set_new(object, "by", json_integer(terms->by_s));
+        json_object_set_new(object, "by_return", json_boolean(terms->by_mode & ENVELOPE_BY_RETURN));
+    }
+    if (terms->priority != 0)
+        json_object_set_new(object, "priority", json_integer(terms->priority));
+}

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "parser/bytes.h"
+#include "gateway/spool/envelope.h"
 
 /* The zero value is empty. */
 struct output {
@@ -27,5 +27,9 @@ void output_free(struct output *output);
 
 /* output_text makes a JSON string of octets from anywhere: what is no UTF-8 becomes "?". */
 json_t *output_text(struct bytes text);
+
+/* output_terms adds to an object what its message asks for besides delivery: release, by and
+ * by_return, priority; only what it asks for. */
+void output_terms(json_t *object, const struct envelope_terms *terms);
 
 #endif

@@ -78,7 +78,7 @@ static bool count_row(struct queue_census *census, struct courier_row *row, uint
 {
     static const char unsorted[] = "unsorted";
     uint64_t recipients = row->recipient_count > 0 ? row->recipient_count : row->open_count;
-    uint64_t age_s = age_of(row->message.arrival_s, now_s);
+    uint64_t age_s = age_of(spool_message_start_s(&row->message), now_s);
     uint32_t age = 0;
     while (age_s > queue_census_ages_s[age])
         age++;

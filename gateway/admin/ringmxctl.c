@@ -4,8 +4,10 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "gateway/admin/ringmxctl_dkim.h"
 #include "gateway/admin/ringmxctl_options.h"
 #include "gateway/admin/ringmxctl_print.h"
+#include "gateway/admin/ringmxctl_user.h"
 #include "gateway/admin/ringmxctl_wire.h"
 
 /* A script learns from the exit code what people are told. */
@@ -71,6 +73,10 @@ int main(int count, char **values)
 {
     struct options options;
     int exit_code;
+    if (count > 1 && strcmp(values[1], "user") == 0)
+        return user_command(count - 1, values + 1);
+    if (count > 1 && strcmp(values[1], "dkim") == 0)
+        return dkim_command(count - 1, values + 1);
     if (options_parse(count, values, &options, &exit_code)) {
         struct wire *wire = wire_open(options.socket, options.request, &exit_code);
         if (wire != NULL)

@@ -160,6 +160,30 @@ static void print_recipients(const json_t *row, size_t most)
         printf(" (+%llu)", (unsigned long long)(all - shown));
 }
 
+/* What the message asks for besides delivery, if anything, on a line that begins with `label`. */
+static void print_terms(const struct print *print, const json_t *row, int width, const char *label)
+{
+    json_int_t priority = json_integer_value(json_object_get(row, "priority"));
+    const struct figure release = time_until(print, row, "release");
+    const struct figure by = time_until(print, row, "by");
+    bool returned = json_is_true(json_object_get(row, "by_return"));
+    const char *between = "";
+    if (release.text[0] == '\0' && by.text[0] == '\0' && priority == 0)
+        return;
+    printf("%-*s", width, label);
+    if (release.text[0] != '\0') {
+        printf("released %s", release.text);
+        between = ", ";
+    }
+    if (by.text[0] != '\0') {
+        printf("%s%s %s", between, returned ? "returned" : "sender told", by.text);
+        between = ", ";
+    }
+    if (priority != 0)
+        printf("%spriority %lld", between, (long long)priority);
+    putchar('\n');
+}
+
 static void print_row(struct print *print, const json_t *row)
 {
     enum { INDENT = 13 + 2 + 4 + 2 + 5 + 2 + 7 + 2 + 5 + 2 + 7 + 2, RECIPIENTS = 2 };
@@ -178,6 +202,7 @@ static void print_row(struct print *print, const json_t *row)
     fputs(" > ", stdout);
     print_recipients(row, RECIPIENTS);
     putchar('\n');
+    print_terms(print, row, INDENT, "");
     if (reason[0] == '\0' && (destination[0] == '\0' || strncmp(destination, "mx:", 3) == 0))
         return;
     printf("%*s", INDENT, "");
@@ -220,6 +245,7 @@ static void print_message(struct print *print, const json_t *row)
     print_address(text(row, "from"));
     printf("\narrived %s (%s ago)\nsize    %s\n", date, age_of(print, row, "arrived").text,
            size_of(row, "size").text);
+    print_terms(print, row, 8, "asks");
     if (text(row, "envid")[0] != '\0') {
         fputs("envid   ", stdout);
         print_clean(text(row, "envid"));

@@ -126,6 +126,7 @@ static json_t *phases_object(const struct sampler *sampler, const struct sampler
         [SERVER_PHASE_HANDSHAKE] = "handshake", [SERVER_PHASE_ENVELOPE] = "envelope",
         [SERVER_PHASE_TEXT] = "text",           [SERVER_PHASE_COMMIT] = "commit",
         [SERVER_PHASE_MESSAGE] = "message",     [SERVER_PHASE_SESSION] = "session",
+        [SERVER_PHASE_LOGIN] = "login",
     };
     json_t *all = json_object();
     for (size_t i = 0; i < SERVER_PHASE_COUNT; i++) {

@@ -216,6 +216,8 @@ static void add_row(struct task_house *house, const struct filter_view *view, bo
         "arrived", time_of(row->message.arrival_s), "state", inquiry_state_name(row->state),
         "attempts", row->attempts, "next", time_of(row->next_s), "destination",
         text_of(row->destination), "reason", text_of(row->reason));
+    if (view->readable && object != NULL)
+        output_terms(object, &view->envelope.terms);
     if (full && view->readable && object != NULL) {
         json_object_set_new(object, "envid", output_text(view->envelope.envid));
         json_object_set_new(object, "header", header_of(&house->reader, view->envelope.added));

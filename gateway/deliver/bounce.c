@@ -4,6 +4,7 @@
 #include "gateway/deliver/bounce.h"
 
 #include <stdio.h>
+#include <time.h>
 
 #include "gateway/base/check.h"
 #include "gateway/deliver/advice.h"
@@ -31,6 +32,10 @@ static const struct wording {
                         "of it unless it fails."                                                     },
     [BOUNCE_DELIVERED] = {"delivered", "Your message was delivered",          "was delivered to:",
                        "It lies in the mailbox. That does not mean that it has been read."           },
+    [BOUNCE_RELAYED_BY] =
+        {"relayed",   "Your message was passed on",          "was passed on for:",
+                       "You have asked for delivery by a certain time. What becomes of it from here "
+         "on is for the next mail system to say, if it does."                                        },
 };
 
 /* A notification being composed. */
@@ -55,6 +60,7 @@ bool bounce_wanted(enum bounce_action action, uint8_t notify, struct bytes rever
         return false;
     switch (action) {
     case BOUNCE_FAILED: return notify == 0 || (notify & COMMAND_NOTIFY_FAILURE) != 0;
+    case BOUNCE_RELAYED_BY: return true;
     case BOUNCE_DELAYED: return notify == 0 || (notify & COMMAND_NOTIFY_DELAY) != 0;
     case BOUNCE_RELAYED:
     case BOUNCE_DELIVERED: break;
@@ -385,6 +391,28 @@ static void put_recipient(struct composer *composer, const struct bounce_recipie
     }
 }
 
+/* What was asked for (RFC 2852, RFC 4865). */
+static void put_terms(struct draft *draft, const struct envelope_terms *terms)
+{
+    char text[32] = "";
+    time_t release = (time_t)terms->release_s;
+    struct tm utc;
+    if (terms->by_s != 0) {
+        draft_string(draft, "Deliver-By-Date: ");
+        draft_date(draft, (uint64_t)terms->by_s * 1000000);
+        draft_string(draft, "\r\n");
+    }
+    if (terms->release_s == 0 || gmtime_r(&release, &utc) == NULL)
+        return;
+    draft_string(draft, "Future-Release-Request: ");
+    if (terms->hold_s != 0)
+        snprintf(text, sizeof text, "for;%u", terms->hold_s);
+    else
+        strftime(text, sizeof text, "until;%Y-%m-%dT%H:%M:%SZ", &utc);
+    draft_string(draft, text);
+    draft_string(draft, "\r\n");
+}
+
 static void put_part_for_programs(struct composer *composer)
 {
     const struct bounce *bounce = composer->bounce;
@@ -406,6 +434,7 @@ static void put_part_for_programs(struct composer *composer)
     draft_string(draft, "\r\nArrival-Date: ");
     draft_date(draft, bounce->envelope->arrival_us);
     draft_string(draft, "\r\n");
+    put_terms(draft, &bounce->envelope->terms);
     for (uint32_t i = 0; i < bounce->recipient_count && draft->error == 0; i++)
         put_recipient(composer, &bounce->recipients[i]);
 }

@@ -10,8 +10,10 @@
 enum bounce_action {
     BOUNCE_FAILED = 0,
     BOUNCE_DELAYED = 1,
-    BOUNCE_RELAYED = 2,   /* to a server without DSN; only for NOTIFY=SUCCESS */
-    BOUNCE_DELIVERED = 3, /* into a Maildir; only for NOTIFY=SUCCESS */
+    BOUNCE_RELAYED = 2,    /* to a server without DSN; only for NOTIFY=SUCCESS */
+    BOUNCE_DELIVERED = 3,  /* into a Maildir; only for NOTIFY=SUCCESS */
+    BOUNCE_RELAYED_BY = 4, /* with DELIVERBY, to a server that does not know it, or in trace mode;
+                              unless NOTIFY=NEVER (RFC 2852 4) */
 };
 
 struct bounce_recipient {

@@ -86,7 +86,7 @@ static void say_hello(struct client *client, const char *verb)
     char text[320];
     int len = snprintf(text, sizeof(text), "%s %.255s\r\n", verb, client->setup->hostname);
     client->offers = 0;
-    client->size_max = 0;
+    client->size_max = client->by_min_s = 0;
     client->due = !client_say(client, text, (size_t)len);
 }
 
@@ -103,7 +103,7 @@ void client_greet_say(struct client *client)
 
 /* --- what EHLO offers --- */
 
-static uint64_t read_size(struct bytes text)
+static uint64_t read_number(struct bytes text)
 {
     uint64_t size = 0;
     for (size_t i = 0; i < text.len; i++) {
@@ -121,15 +121,17 @@ void client_greet_line(struct client *client, struct bytes line)
         struct bytes keyword;
         uint16_t offer;
     } offers[] = {
-        {BYTES("PIPELINING"), CLIENT_OFFER_PIPELINING}, /* RFC 2920 */
-        {BYTES("CHUNKING"),   CLIENT_OFFER_CHUNKING  }, /* RFC 3030 */
-        {BYTES("BINARYMIME"), CLIENT_OFFER_BINARYMIME}, /* RFC 3030 */
-        {BYTES("8BITMIME"),   CLIENT_OFFER_8BITMIME  }, /* RFC 6152 */
-        {BYTES("SMTPUTF8"),   CLIENT_OFFER_SMTPUTF8  }, /* RFC 6531 */
-        {BYTES("DSN"),        CLIENT_OFFER_DSN       }, /* RFC 3461 */
-        {BYTES("SIZE"),       CLIENT_OFFER_SIZE      }, /* RFC 1870 */
-        {BYTES("STARTTLS"),   CLIENT_OFFER_STARTTLS  }, /* RFC 3207 */
-        {BYTES("REQUIRETLS"), CLIENT_OFFER_REQUIRETLS}, /* RFC 8689 */
+        {BYTES("PIPELINING"),  CLIENT_OFFER_PIPELINING}, /* RFC 2920 */
+        {BYTES("CHUNKING"),    CLIENT_OFFER_CHUNKING  }, /* RFC 3030 */
+        {BYTES("BINARYMIME"),  CLIENT_OFFER_BINARYMIME}, /* RFC 3030 */
+        {BYTES("8BITMIME"),    CLIENT_OFFER_8BITMIME  }, /* RFC 6152 */
+        {BYTES("SMTPUTF8"),    CLIENT_OFFER_SMTPUTF8  }, /* RFC 6531 */
+        {BYTES("DSN"),         CLIENT_OFFER_DSN       }, /* RFC 3461 */
+        {BYTES("SIZE"),        CLIENT_OFFER_SIZE      }, /* RFC 1870 */
+        {BYTES("STARTTLS"),    CLIENT_OFFER_STARTTLS  }, /* RFC 3207 */
+        {BYTES("REQUIRETLS"),  CLIENT_OFFER_REQUIRETLS}, /* RFC 8689 */
+        {BYTES("DELIVERBY"),   CLIENT_OFFER_DELIVERBY }, /* RFC 2852 */
+        {BYTES("MT-PRIORITY"), CLIENT_OFFER_PRIORITY  }, /* RFC 6710 */
     };
     size_t end = bytes_find(line, ' ');
     struct bytes keyword = bytes_slice(line, 0, end);
@@ -138,7 +140,9 @@ void client_greet_line(struct client *client, struct bytes line)
             continue;
         client->offers |= offers[i].offer;
         if (offers[i].offer == CLIENT_OFFER_SIZE)
-            client->size_max = read_size(bytes_skip(line, end + 1));
+            client->size_max = read_number(bytes_skip(line, end + 1));
+        if (offers[i].offer == CLIENT_OFFER_DELIVERBY)
+            client->by_min_s = read_number(bytes_skip(line, end + 1));
     }
 }
 
@@ -167,7 +171,7 @@ static void hello_refused(struct client *client)
 {
     bool unknown = client->reply.code / 100 == 5 && !client->peer.lmtp;
     client->offers = 0;
-    client->size_max = 0;
+    client->size_max = client->by_min_s = 0;
     if (unknown && must_encrypt(client) && !client_secure(client))
         client_break(client, 7, 4, "TLS is required, and the server refuses EHLO");
     else if (unknown)

@@ -34,6 +34,8 @@ enum client_offer {
     CLIENT_OFFER_SIZE = 1 << 6,
     CLIENT_OFFER_STARTTLS = 1 << 7,
     CLIENT_OFFER_REQUIRETLS = 1 << 8,
+    CLIENT_OFFER_DELIVERBY = 1 << 9,
+    CLIENT_OFFER_PRIORITY = 1 << 10,
 };
 
 enum client_asked { CLIENT_ASKED_NOTHING = 0, CLIENT_ASKED_DATA = 1, CLIENT_ASKED_BDAT = 2 };
@@ -75,6 +77,7 @@ struct client {
     uint16_t offers; /* enum client_offer */
     uint32_t used;
     uint64_t size_max;                    /* SIZE= of EHLO; 0: no limit */
+    uint64_t by_min_s;                    /* DELIVERBY of EHLO: the least for "R" */
     uint64_t idle_us, begun_us, watch_us; /* IDLE since; the delivery began; client_watch */
     uint64_t acked; /* octets of ours that the peer's kernel had at the last look */
     struct client_mail mail;
@@ -151,6 +154,8 @@ void client_mail_over(struct client *client, const struct verdict *why);
 
 /* --- client_say.c --- */
 
+/* client_by_left_s: how many seconds are left until the time of DELIVERBY; may be negative. */
+int64_t client_by_left_s(const struct client *client);
 bool client_is_ascii(struct bytes text);
 /* client_say_mail says MAIL, or refuses the delivery. client_say_recipient says RCPT for the next
  * recipient, or refuses it; false: not now. */

@@ -78,6 +78,21 @@ static bool decide_utf8(struct client *client)
     return error != 0 || ascii;
 }
 
+/* check_by refuses what must come back rather than go where nobody minds the time (RFC 2852). What
+ * LMTP takes is delivered. */
+static void check_by(struct client *client)
+{
+    const struct envelope_terms *terms = &client->delivery->terms;
+    int64_t left_s = client_by_left_s(client);
+    if (terms->by_s == 0 || !(terms->by_mode & ENVELOPE_BY_RETURN))
+        return;
+    if (client_offers(client, CLIENT_OFFER_DELIVERBY) ? left_s < (int64_t)client->by_min_s
+                                                      : left_s <= 0)
+        refuse(client, 0, 4, 7, "too little time is left for delivery by the time asked for");
+    else if (!client_offers(client, CLIENT_OFFER_DELIVERBY) && !client->peer.lmtp)
+        refuse(client, 550, 3, 3, "the next hop does not support DELIVERBY");
+}
+
 /* check refuses what this server can't take. */
 static void check(struct client *client)
 {
@@ -93,6 +108,18 @@ static void check(struct client *client)
         refuse(client, 550, 7, 30, "the next hop does not support REQUIRETLS");
     else if (!decide_utf8(client))
         refuse(client, 550, 6, 7, "the next hop does not support SMTPUTF8");
+    else
+        check_by(client);
+}
+
+/* by_relayed: the sender is to hear that the message went on (RFC 2852 4). */
+static bool by_relayed(const struct client *client)
+{
+    const struct envelope_terms *terms = &client->delivery->terms;
+    if (terms->by_s == 0 || client->peer.lmtp)
+        return false;
+    return !client_offers(client, CLIENT_OFFER_DELIVERBY) ||
+           (terms->by_mode & ENVELOPE_BY_TRACE) != 0;
 }
 
 void client_mail_begin(struct client *client)
@@ -101,6 +128,7 @@ void client_mail_begin(struct client *client)
     client->mail = (struct client_mail){0};
     delivery->client = client;
     delivery->dsn_passed = client_offers(client, CLIENT_OFFER_DSN);
+    delivery->by_relayed = by_relayed(client);
     delivery->data_sent = false;
     memcpy(delivery->peer, client->peer_text, sizeof(delivery->peer));
     delivery->tls_version = 0;

@@ -1,5 +1,5 @@
 /* MAIL and RCPT as a client says them: RFC 5321 4.1.1.2 and 4.1.1.3, with the parameters of RFC
- * 1870, 3030, 3461, 6152, 6531, 8689 that the server has offered. */
+ * 1870, 2852, 3030, 3461, 6152, 6531, 6710, 8689 that the server has offered. */
 #include "gateway/base/check.h"
 #include "gateway/deliver/client_inside.h"
 #include "gateway/spool/envelope.h"
@@ -64,6 +64,32 @@ bool client_is_ascii(struct bytes text)
 
 /* --- MAIL and RCPT --- */
 
+int64_t client_by_left_s(const struct client *client)
+{
+    return (int64_t)client->delivery->terms.by_s -
+           (int64_t)(client->setup->worker->now_wall_us / 1000000);
+}
+
+/* BY says how much time is left (RFC 2852); what is over for longer than it can say, less so. */
+static void add_terms(struct client *client, struct line *line)
+{
+    const struct envelope_terms *terms = &client->delivery->terms;
+    const int64_t most_s = 999999999;
+    char text[32];
+    if (terms->by_s != 0 && client_offers(client, CLIENT_OFFER_DELIVERBY)) {
+        int64_t left_s = client_by_left_s(client);
+        left_s = left_s < -most_s ? -most_s : left_s > most_s ? most_s : left_s;
+        snprintf(text, sizeof(text), " BY=%lld;%s%s", (long long)left_s,
+                 terms->by_mode & ENVELOPE_BY_RETURN ? "R" : "N",
+                 terms->by_mode & ENVELOPE_BY_TRACE ? "T" : "");
+        line_string(line, text);
+    }
+    if (terms->priority != 0 && client_offers(client, CLIENT_OFFER_PRIORITY)) {
+        snprintf(text, sizeof(text), " MT-PRIORITY=%d", terms->priority);
+        line_string(line, text);
+    }
+}
+
 void client_say_mail(struct client *client)
 {
     const struct delivery *delivery = client->delivery;
@@ -89,6 +115,7 @@ void client_say_mail(struct client *client)
             line_string(&line, " ENVID=");
         line_bytes(&line, delivery->envid);
     }
+    add_terms(client, &line);
     if (!line_fits(&line))
         client_mail_settle(client, VERDICT_REFUSED, 0, (struct reply_status){5, 1, 7},
                            "the sender's address can't be said");

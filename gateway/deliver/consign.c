@@ -134,7 +134,8 @@ int consign_open(struct consigns *consigns, struct consignment *consignment,
     fill(consign);
     const struct envelope *envelope = &consign->envelope;
     size_t len = 0;
-    if (forwarded && srs != NULL && envelope->reverse_path.len > 0 &&
+    bool submitted = (envelope->flags & ENVELOPE_SUBMITTED) != 0; /* it is the sender's own */
+    if (forwarded && !submitted && srs != NULL && envelope->reverse_path.len > 0 &&
         srs_forward(srs, envelope->reverse_path, now_s, consign->reverse_path, &len) == SRS_OK)
         consign->delivery.reverse_path = bytes_make(consign->reverse_path, len);
     *out = consign;
@@ -360,6 +361,7 @@ static void fill(struct consign *consign)
     delivery->reverse_path = envelope->reverse_path;
     delivery->envid = envelope->envid;
     delivery->flags = envelope->flags;
+    delivery->terms = envelope->terms;
     delivery->head = envelope->added;
     delivery->size = envelope->added.len + envelope->text_len;
     delivery->text = (struct delivery_text){next_piece, rewind_text, consign};

@@ -28,6 +28,7 @@ struct courier *courier_new(const struct courier_options *options)
     courier->discard_only = routes_discard_only(options->rules.routes);
     courier->log = log_port_new(options->log, "courier");
     courier->hop = (struct hop){hear, courier};
+    courier->deadlines = (struct deadlines){.lives = courier_deadline_lives, .user = courier};
     courier->random = clock_wall_us() | 1;
     courier->reasons = reasons_new();
     courier->queue = queue_new(&(struct queue_options){
@@ -72,10 +73,12 @@ void courier_recovered(void *user, const struct spool_recovered *recovered)
                     "no memory to queue a message; it stays in the spool until the next start");
         return;
     }
-    struct queue_message *message = queue_add(
-        courier->queue, found, now_us, due_after(courier, recovered->next_attempt_s, now_us));
+    uint64_t due_us = due_after(courier, recovered->next_attempt_s, now_us);
+    uint64_t release_us = courier_release_us(found, now_us, now_s);
+    struct queue_message *message =
+        queue_add(courier->queue, found, now_us, due_us > release_us ? due_us : release_us);
     message->unseen = true;
-    message->warned = now_s >= found->arrival_s + courier->rules.warn_after_s;
+    message->warned = now_s >= spool_message_start_s(found) + courier->rules.warn_after_s;
     for (uint32_t i = 0; recovered->done != NULL && i < found->recipient_count; i++)
         if ((recovered->done[i / 8] >> i % 8 & 1) != 0)
             queue_finish(message, i);
@@ -266,6 +269,7 @@ void courier_free(struct courier *courier)
         return;
     CHECK(!courier->running);
     compaction_free(&courier->compaction);
+    deadlines_free(&courier->deadlines);
     notify_free(courier->notify);
     outcome_free(courier->outcome);
     consigns_free(courier->consigns);

@@ -1,5 +1,6 @@
-/* The courier's inside, shared by its three files: courier.c (what other threads call), the turn of
- * its thread in courier_turn.c, and what ringmxctl asks for in courier_queue.c. */
+/* The courier's inside, shared by its files: courier.c (what other threads call), the turn of its
+ * thread in courier_turn.c, times that messages have in courier_times.c, and what ringmxctl asks
+ * for in courier_queue.c. */
 #ifndef GATEWAY_DELIVER_COURIER_INSIDE_H
 #define GATEWAY_DELIVER_COURIER_INSIDE_H
 
@@ -8,6 +9,7 @@
 #include "gateway/deliver/callahead.h"
 #include "gateway/deliver/compaction.h"
 #include "gateway/deliver/courier.h"
+#include "gateway/deliver/deadlines.h"
 #include "gateway/deliver/passage.h"
 #include "gateway/deliver/patience.h"
 #include "gateway/deliver/sorter.h"
@@ -52,6 +54,7 @@ struct courier {
     struct consigns *consigns;
     struct outcome *outcome;
     struct compaction compaction;
+    struct deadlines deadlines;
     struct hop hop;
     pthread_t thread;
     bool running;
@@ -104,6 +107,16 @@ bool courier_errand(struct courier *courier, struct errand *errand);
 /* courier_use_options takes new rules over; with `errand`, which ends when it is done. */
 void courier_use_options(struct courier *courier, const struct courier_options *options,
                          struct errand *errand);
+
+/* courier_release_us returns when a message is due that may be held for the future (RFC 4865): now,
+ * or a time of ours. */
+uint64_t courier_release_us(const struct spool_message *message, uint64_t now_us, uint64_t now_s);
+
+/* courier_meet_deadlines deals with messages whose time is over, a bounded number.
+ * courier_deadline_us: when the next one is, on our clock. */
+void courier_meet_deadlines(struct courier *courier);
+uint64_t courier_deadline_us(const struct courier *courier);
+bool courier_deadline_lives(void *courier, const struct deadline *deadline);
 
 /* courier_begin_stop begins to stop. */
 void courier_begin_stop(struct courier *courier, struct errand *errand);

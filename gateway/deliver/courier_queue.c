@@ -236,6 +236,8 @@ static int act(struct courier *courier, enum courier_action action, struct consi
         if (consignment->state == CONSIGNMENT_LINED && consignment->destination != SORTER_STORE)
             destinations_retry(courier->destinations, consignment->destination,
                                courier->worker.now_us);
+        if (consignment->message->spool.release_s > courier->worker.now_wall_us / 1000000)
+            return 0; /* its sender's wish (RFC 4865) */
         if (consignment->state != CONSIGNMENT_WAITING)
             return held ? 0 : count;
         sorter_leave(courier->sorter, consignment);

@@ -50,6 +50,8 @@ static struct delivery *load(void *user, struct consignment *consignment)
         outcome_put_off(courier->outcome, consignment, MOVING_US);
         return NULL;
     }
+    if (outcome_returned(courier->outcome, consignment, OUTCOME_REMOTE))
+        return NULL;
     int error = consign_open(courier->consigns, consignment, courier->rules.routes,
                              courier->rules.srs, courier->worker.now_wall_us / 1000000, &consign);
     if (error != 0) {
@@ -100,8 +102,10 @@ static void fill_store(struct courier *courier)
 
     while (store_room(courier->store) && outcome_room(courier->outcome) &&
            (consignment = line_take(&courier->stores)) != NULL) {
-        if (consignment->message->moving ||
-            !store_add(courier->store, consignment, courier->rules.routes))
+        bool moving = consignment->message->moving;
+        if (!moving && outcome_returned(courier->outcome, consignment, OUTCOME_STORED))
+            continue;
+        if (moving || !store_add(courier->store, consignment, courier->rules.routes))
             outcome_put_off(courier->outcome, consignment, MOVING_US);
     }
     store_flush(courier->store);
@@ -112,6 +116,7 @@ static void fill_store(struct courier *courier)
 /* Queues what has become durable; false when there may be more. */
 static bool take_arrivals(struct courier *courier, uint64_t now_us)
 {
+    uint64_t now_s = courier->worker.now_wall_us / 1000000;
     atomic_store(&courier->arrived, false);
     for (int round = 0; round < ARRIVAL_ROUNDS; round++) {
         if (!queue_reserve(courier->queue, COURIER_ARRIVALS))
@@ -121,7 +126,8 @@ static bool take_arrivals(struct courier *courier, uint64_t now_us)
             const struct spool_message *message = &courier->arrivals[i];
             if (courier->compaction.count == 0 ||
                 !compaction_arrived(&courier->compaction, message))
-                queue_add(courier->queue, message, now_us, now_us);
+                queue_add(courier->queue, message, now_us,
+                          courier_release_us(message, now_us, now_s));
         }
         if (count < COURIER_ARRIVALS)
             return true;
@@ -310,6 +316,7 @@ static void turn_end(void *user)
         bool told = outcome_counters(courier->outcome).told; /* they are no discards */
         if (queue_next_us(courier->queue) <= now_us)
             (void)sorter_run(courier->sorter, courier->discard_only && !told);
+        courier_meet_deadlines(courier);
         fill_store(courier);
     }
     passages_turn(courier->passages, now_us);
@@ -341,7 +348,8 @@ static uint64_t next_us(void *user)
     if (courier->stage != COURIER_RUNNING)
         at_us = earlier(at_us, courier->deadline_us);
     else if (outcome_room(courier->outcome))
-        at_us = earlier(at_us, queue_next_us(courier->queue));
+        at_us =
+            earlier(at_us, earlier(queue_next_us(courier->queue), courier_deadline_us(courier)));
     /* What the look is for; a nap until the next one is due has no bells. */
     uint64_t look_us = courier->look_us + LOOK_US;
     uint64_t wanted_us = earlier(ledger_next_us(courier->ledger, courier->stage == COURIER_WRITING),
@@ -505,6 +513,7 @@ static int make_parts(struct courier *courier, const char **what)
                                                           .destinations = courier->destinations,
                                                           .outcome = courier->outcome,
                                                           .rules = &courier->rules,
+                                                          .deadlines = &courier->deadlines,
                                                           .stores = &courier->stores});
     if (courier->destinations == NULL || courier->helpers == NULL || courier->store == NULL ||
         courier->sorter == NULL)

@@ -6,6 +6,7 @@
 #define GATEWAY_DELIVER_DELIVERY_H
 
 #include "gateway/base/list.h"
+#include "gateway/spool/envelope.h"
 #include "parser/reply.h"
 
 #include <stdbool.h>
@@ -52,7 +53,8 @@ struct delivery {
     uint64_t message_id;       /* for the log */
     struct bytes reverse_path; /* as it is to be said: SRS is done */
     struct bytes envid;
-    uint32_t flags;    /* enum envelope_flags */
+    uint32_t flags; /* enum envelope_flags */
+    struct envelope_terms terms;
     uint64_t size;     /* octets of header and text that will be sent */
     struct bytes head; /* header fields that go before the text (what was added) */
     struct delivery_text text;
@@ -73,6 +75,8 @@ struct delivery {
     struct list_node node; /* of the list where it waits for one */
     bool dsn_passed; /* the next hop speaks DSN (RFC 3461): what becomes of the message now is its
                         to report */
+    bool by_relayed; /* terms.by_s, and the next hop does not know of it, or "T": when it takes the
+                        message, its sender is to hear that it was relayed (RFC 2852) */
     bool data_sent;  /* the end of the text has left, and no reply has come: RFC 1047's window */
     bool fresh;      /* goes over a connection that has made none yet: the last one was ended by the
                         server before it had taken anything of this */

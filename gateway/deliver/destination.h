@@ -35,7 +35,7 @@ enum {
     DESTINATIONS_MAX = 1 << 18,      /* all; those that the configuration names come on top */
     DESTINATIONS_SEARCHES = 1024,    /* whose hosts are being found out at a time */
     DESTINATIONS_HOSTS = 1 << 17,    /* of all, that are known */
-    DESTINATION_OCTETS = 1408,       /* one at most, without hosts: the memory contract */
+    DESTINATION_OCTETS = 1424,       /* one at most, without hosts: the memory contract */
 };
 
 struct destinations_options {

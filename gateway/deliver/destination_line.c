@@ -233,10 +233,10 @@ void destination_heard(struct destination *destination)
 
 /* --- the line --- */
 
-/* Takes the first out; NULL: there is none. */
+/* Takes the one out whose turn it is; NULL: there is none. */
 static struct consignment *line_first(struct destination *destination)
 {
-    struct consignment *first = destination->line.first;
+    struct consignment *first = line_next(&destination->line);
     if (first == NULL)
         return NULL;
     if (destination->walk == first)

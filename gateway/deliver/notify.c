@@ -129,7 +129,7 @@ static struct log_line log_event(const struct notify *notify, enum log_level lev
 static void log_rest(struct log_line *line, struct bytes to, enum bounce_action action,
                      uint32_t recipient_count)
 {
-    static const char *const actions[] = {"failed", "delayed", "relayed", "delivered"};
+    static const char *const actions[] = {"failed", "delayed", "relayed", "delivered", "relayed"};
     log_bytes(line, "to", to.data, to.len);
     log_string(line, "action", actions[action]);
     log_number(line, "recipients", recipient_count);
@@ -431,7 +431,8 @@ static bool stage_commit(struct notify *notify, struct job *job)
     struct envelope envelope = {.message_id = job->id,
                                 .arrival_us = clock_wall_us(),
                                 .text_len = notify->buffer_len,
-                                .recipient_count = job->target_count};
+                                .recipient_count = job->target_count,
+                                .terms = {.priority = job->envelope.terms.priority}};
     if (has_eight_bit(bytes_make(notify->buffer, notify->buffer_len)))
         envelope.flags |= ENVELOPE_8BITMIME;
     if (needs_utf8(job))

@@ -297,7 +297,7 @@ static bool tell(struct round *round, struct consign *consign, enum bounce_actio
     const struct courier_rules *rules = outcome->options.rules;
     const struct spool_message *message = &round->consignment->message->spool;
     struct delivery *delivery = &consign->delivery;
-    uint64_t end_s = message->arrival_s + rules->lifetime_s;
+    uint64_t end_s = spool_message_start_s(message) + rules->lifetime_s;
     struct notice *notice = &round->notices[only - VERDICT_DELIVERED];
 
     *notice = (struct notice){round, what};
@@ -342,9 +342,22 @@ static bool warn_now(const struct outcome *outcome, struct queue_message *messag
     uint64_t now_s = outcome->options.worker->now_wall_us / 1000000;
     uint32_t after_s = outcome->options.rules->warn_after_s;
 
-    if (after_s == 0 || message->warned || now_s < message->spool.arrival_s + after_s)
+    if (after_s == 0 || message->warned || now_s < spool_message_start_s(&message->spool) + after_s)
         return false;
     message->warned = true;
+    return true;
+}
+
+/* Is it time to say that it has not been delivered by the time that was asked for? Once for each
+ * consignment. */
+static bool late_now(const struct outcome *outcome, struct consignment *consignment)
+{
+    uint64_t now_s = outcome->options.worker->now_wall_us / 1000000;
+    uint32_t by_s = consignment->message->by_s;
+
+    if (by_s == 0 || now_s < by_s || consignment->late)
+        return false;
+    consignment->late = true;
     return true;
 }
 
@@ -364,6 +377,14 @@ static void tell_of_failures(struct round *round, struct consign *consign, const
         tell_later(outcome, round->consignment, &round->plan);
 }
 
+static void tell_of_delay_again(struct consignment *consignment, bool late)
+{
+    if (late)
+        consignment->late = false;
+    else
+        consignment->message->warned = false;
+}
+
 /* Says to the sender what there is to say, finishes what is finished, closes the consignment, and
  * settles it, now or when the last notification is durable. Who is given up is logged and counted
  * only then: what is put off comes here again. */
@@ -373,11 +394,17 @@ static void tell_all(struct outcome *outcome, struct consign *consign, enum outc
     const struct delivery *delivery = &consign->delivery;
     struct consignment *consignment = consign->consignment;
     bool quiet = way == OUTCOME_DISCARD || (way == OUTCOME_REMOTE && delivery->dsn_passed);
-    bool good_news = !quiet && has(delivery, VERDICT_DELIVERED, true);
+    bool relayed = way == OUTCOME_REMOTE && delivery->by_relayed;
+    bool good_news = relayed ? has(delivery, VERDICT_DELIVERED, false)
+                             : !quiet && has(delivery, VERDICT_DELIVERED, true);
     bool refused = has(delivery, VERDICT_REFUSED, false);
     bool deferred = has(delivery, VERDICT_DEFERRED, false);
     bool over = deferred && plan->last && !plan->hold;
-    bool delayed = deferred && !plan->last && warn_now(outcome, consignment->message);
+    bool late = deferred && !plan->last && late_now(outcome, consignment);
+    bool delayed = deferred && !plan->last && (warn_now(outcome, consignment->message) || late);
+    const enum bounce_action success = way == OUTCOME_STORED ? BOUNCE_DELIVERED
+                                       : relayed             ? BOUNCE_RELAYED_BY
+                                                             : BOUNCE_RELAYED;
     struct round *round = NULL;
 
     if (deferred && !over)
@@ -390,7 +417,7 @@ static void tell_all(struct outcome *outcome, struct consign *consign, enum outc
         if (refused || over)
             tell_later(outcome, consignment, plan);
         if (delayed)
-            consignment->message->warned = false;
+            tell_of_delay_again(consignment, late);
         consign_close(consign);
         outcome_settle(outcome, consignment, plan);
         return;
@@ -398,11 +425,29 @@ static void tell_all(struct outcome *outcome, struct consign *consign, enum outc
     *round = (struct round){.outcome = outcome, .consignment = consignment, .plan = *plan};
     list_append(&outcome->rounds, &round->node);
     if (good_news)
-        (void)tell(round, consign, way == OUTCOME_STORED ? BOUNCE_DELIVERED : BOUNCE_RELAYED,
-                   VERDICT_DELIVERED, RECORD_DELIVERED);
+        (void)tell(round, consign, success, VERDICT_DELIVERED, RECORD_DELIVERED);
     tell_of_failures(round, consign, target, refused, over);
     if (delayed && !tell(round, consign, BOUNCE_DELAYED, VERDICT_DEFERRED, 0))
-        consignment->message->warned = false;
+        tell_of_delay_again(consignment, late);
+    consign_close(consign);
+    if (round->pending == 0)
+        end_round(round);
+}
+
+void outcome_tell_late(struct outcome *outcome, struct consign *consign,
+                       const struct outcome_plan *plan)
+{
+    struct consignment *consignment = consign->consignment;
+    struct round *round = calloc(1, sizeof *round);
+
+    if (round == NULL) {
+        consign_close(consign);
+        outcome_settle(outcome, consignment, plan);
+        return;
+    }
+    *round = (struct round){.outcome = outcome, .consignment = consignment, .plan = *plan};
+    list_append(&outcome->rounds, &round->node);
+    consignment->late = tell(round, consign, BOUNCE_DELAYED, VERDICT_DEFERRED, 0);
     consign_close(consign);
     if (round->pending == 0)
         end_round(round);

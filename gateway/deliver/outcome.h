@@ -68,6 +68,16 @@ void outcome_unreadable(struct outcome *outcome, struct consignment *consignment
 /* outcome_stored takes what the store reports. */
 void outcome_stored(struct outcome *outcome, const struct store_report *report);
 
+/* outcome_returned gives up a consignment whose message was to be returned when its time is over
+ * (DELIVERBY, "R"), if it is. False: it is not, and nothing has happened. */
+bool outcome_returned(struct outcome *outcome, struct consignment *consignment,
+                      enum outcome_way way) __attribute__((warn_unused_result));
+
+/* outcome_late tells the sender that the time is over ("N"); no attempt is counted, and the
+ * consignment waits for `delay_us` then. consignment->late stays false if nobody could be told now.
+ */
+void outcome_late(struct outcome *outcome, struct consignment *consignment, uint64_t delay_us);
+
 /* outcome_put_off tries again later without an attempt being counted. */
 void outcome_put_off(struct outcome *outcome, struct consignment *consignment, uint64_t delay_us);
 

@@ -34,6 +34,11 @@ void outcome_finish(struct outcome *outcome, struct consignment *consignment, ui
 void outcome_settle(struct outcome *outcome, struct consignment *consignment,
                     const struct outcome_plan *plan);
 
+/* outcome_tell_late tells of the recipients of an opened consignment, all DEFERRED, that they are
+ * late, closes it, and settles it. */
+void outcome_tell_late(struct outcome *outcome, struct consign *consign,
+                       const struct outcome_plan *plan);
+
 /* outcome_set_reason says why it waits; NULL: for nothing. */
 void outcome_set_reason(struct outcome *outcome, struct consignment *consignment, const char *text);
 

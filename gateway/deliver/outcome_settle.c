@@ -24,7 +24,8 @@ void outcome_interrupt(struct outcome *outcome)
 bool outcome_overdue(const struct outcome *outcome, const struct consignment *consignment)
 {
     uint64_t now_s = outcome->options.worker->now_wall_us / 1000000;
-    return now_s >= consignment->message->spool.arrival_s + outcome->options.rules->lifetime_s;
+    const struct spool_message *message = &consignment->message->spool;
+    return now_s >= spool_message_start_s(message) + outcome->options.rules->lifetime_s;
 }
 
 /* Counts the attempt, and says what happens now that it has failed. An attempt that would lie
@@ -35,7 +36,8 @@ struct outcome_plan outcome_plan(struct outcome *outcome, struct consignment *co
     const struct outcome_options *options = &outcome->options;
     struct spool_message *message = &consignment->message->spool;
     uint64_t now_s = options->worker->now_wall_us / 1000000;
-    uint64_t end_s = message->arrival_s + options->rules->lifetime_s;
+    uint64_t end_s = spool_message_start_s(message) + options->rules->lifetime_s;
+    uint64_t by_s = consignment->message->by_s;
     struct outcome_plan plan = {.noted = true};
 
     if (outcome->interrupted)
@@ -50,6 +52,9 @@ struct outcome_plan outcome_plan(struct outcome *outcome, struct consignment *co
         return plan;
     }
     plan.delay_us = queue_delay_us(options->queue, consignment->attempts);
+    /* What is returned then is not tried again; what is told of then is tried just before. */
+    if (by_s > now_s && by_s < end_s)
+        end_s = by_s;
     if (plan.delay_us > (end_s - now_s) * 1000000)
         plan.delay_us = (end_s - now_s) * 1000000;
     return plan;

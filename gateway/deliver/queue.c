@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "gateway/base/check.h"
+#include "gateway/deliver/deadlines.h"
 
 enum {
     CHUNK_ENTRIES = 16384,
@@ -20,9 +21,10 @@ struct wait {
     struct consignment *consignment;
 };
 
-/* The heap grows by a quarter, so 5/4 of an entry is the most that one consignment can cost. */
+/* The heap grows by a quarter, so 5/4 of an entry is the most that one consignment can cost; a
+ * message with a time by which it is to be delivered may have two entries among the deadlines. */
 static_assert(sizeof(struct queue_message) + sizeof(struct consignment) +
-                      sizeof(struct wait) * 5 / 4 + 2 <=
+                      sizeof(struct wait) * 5 / 4 + 2 + 2 * sizeof(struct deadline) <=
                   QUEUE_MESSAGE_MAX,
               "the header says so");
 
@@ -59,8 +61,6 @@ static struct consignment *take_consignment(struct queue *queue);
 static bool heap_reserve(struct queue *queue, size_t count);
 static void heap_push(struct queue *queue, struct wait wait);
 static void heap_remove(struct queue *queue, size_t place);
-static void join(struct line *line, struct consignment *consignment, enum consignment_state state);
-static void part(struct line *line, struct consignment *consignment);
 
 struct queue *queue_new(const struct queue_options *options)
 {
@@ -111,7 +111,9 @@ static struct consignment *add_consignment(struct queue *queue, struct queue_mes
 {
     struct consignment *consignment = take_consignment(queue);
 
+    int priority = message->spool.priority;
     *consignment = (struct consignment){.message = message, .state = CONSIGNMENT_TAKEN};
+    consignment->rank = priority > 0 ? 0 : priority == 0 ? 1 : 2;
     consignment->sibling_before = before;
     struct consignment **link = before == NULL ? &message->consignments : &before->sibling;
     consignment->sibling = *link;
@@ -141,25 +143,33 @@ struct queue_message *queue_add(struct queue *queue, const struct spool_message 
     } else {
         consignment->due_us = due_us;
         consignment->fresh = true;
-        join(&queue->fresh, consignment, CONSIGNMENT_READY);
+        line_join(&queue->fresh, consignment, CONSIGNMENT_READY);
     }
     return added;
 }
 
 struct consignment *queue_take(struct queue *queue, uint64_t now_us)
 {
-    struct consignment *consignment = queue->ready.first;
+    struct consignment *consignment = line_next(&queue->ready);
+    struct line *line = &queue->ready;
     bool late = queue->heap_count > 0 && queue->heap[0].due_us <= now_us;
 
     if (now_us > queue->now_us)
         queue->now_us = now_us;
-    if (late && (consignment == NULL || queue->heap[0].due_us < consignment->due_us))
+    if (late && (consignment == NULL || queue->heap[0].due_us < consignment->due_us)) {
         consignment = queue->heap[0].consignment;
+        line = NULL;
+    }
     queue->fresh_had = queue->fresh.first != NULL && (consignment == NULL || !queue->fresh_had);
-    if (queue->fresh_had)
-        consignment = queue->fresh.first;
-    if (consignment != NULL)
-        consignment_grab(queue, consignment);
+    if (queue->fresh_had) {
+        consignment = line_next(&queue->fresh);
+        line = &queue->fresh;
+    }
+    if (consignment == NULL)
+        return NULL;
+    if (line != NULL)
+        line_count_turn(line, consignment);
+    consignment_grab(queue, consignment);
     return consignment;
 }
 
@@ -191,7 +201,7 @@ void consignment_ready(struct queue *queue, struct consignment *taken)
     CHECK(taken->state == CONSIGNMENT_TAKEN);
     taken->fresh = false;
     taken->due_us = queue->now_us;
-    join(&queue->ready, taken, CONSIGNMENT_READY);
+    line_join(&queue->ready, taken, CONSIGNMENT_READY);
 }
 
 bool consignment_drop(struct queue *queue, struct consignment *taken)
@@ -224,48 +234,13 @@ void consignment_grab(struct queue *queue, struct consignment *consignment)
 {
     switch ((enum consignment_state)consignment->state) {
     case CONSIGNMENT_READY:
-        part(consignment->fresh ? &queue->fresh : &queue->ready, consignment);
+        line_part(consignment->fresh ? &queue->fresh : &queue->ready, consignment);
         break;
     case CONSIGNMENT_WAITING: heap_remove(queue, consignment->heap_place); break;
     case CONSIGNMENT_HELD: queue->held--; break;
     default: CHECK(false);
     }
     consignment->state = CONSIGNMENT_TAKEN;
-}
-
-void line_append(struct line *line, struct consignment *taken)
-{
-    CHECK(taken->state == CONSIGNMENT_TAKEN);
-    join(line, taken, CONSIGNMENT_LINED);
-}
-
-void line_push(struct line *line, struct consignment *taken)
-{
-    CHECK(taken->state == CONSIGNMENT_TAKEN);
-    taken->state = CONSIGNMENT_LINED;
-    taken->previous = NULL;
-    taken->next = line->first;
-    if (line->first != NULL)
-        line->first->previous = taken;
-    else
-        line->last = taken;
-    line->first = taken;
-    line->count++;
-}
-
-struct consignment *line_take(struct line *line)
-{
-    struct consignment *first = line->first;
-    if (first != NULL)
-        line_remove(line, first);
-    return first;
-}
-
-void line_remove(struct line *line, struct consignment *lined)
-{
-    CHECK(lined->state == CONSIGNMENT_LINED);
-    part(line, lined);
-    lined->state = CONSIGNMENT_TAKEN;
 }
 
 void queue_configure(struct queue *queue, const uint32_t *schedule_s, uint32_t schedule_count)
@@ -457,35 +432,7 @@ static struct consignment *take_consignment(struct queue *queue)
     return consignment;
 }
 
-/* --- lists and the heap --- */
-
-static void join(struct line *line, struct consignment *consignment, enum consignment_state state)
-{
-    consignment->state = (uint8_t)state;
-    consignment->next = NULL;
-    consignment->previous = line->last;
-    if (line->last != NULL)
-        line->last->next = consignment;
-    else
-        line->first = consignment;
-    line->last = consignment;
-    line->count++;
-}
-
-static void part(struct line *line, struct consignment *consignment)
-{
-    CHECK(line->count > 0);
-    if (consignment->previous != NULL)
-        consignment->previous->next = consignment->next;
-    else
-        line->first = consignment->next;
-    if (consignment->next != NULL)
-        consignment->next->previous = consignment->previous;
-    else
-        line->last = consignment->previous;
-    consignment->next = consignment->previous = NULL;
-    line->count--;
-}
+/* --- the heap --- */
 
 /* Room for all consignments that there are and `count` more. */
 static bool heap_reserve(struct queue *queue, size_t count)

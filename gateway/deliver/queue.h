@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "gateway/deliver/line.h"
 #include "gateway/spool/message.h"
 
 struct queue_message;
@@ -42,8 +43,10 @@ struct consignment {
     uint16_t attempts;                   /* that have failed */
     uint16_t reason;                     /* why the last one did (deliver/reasons.h); 0: none yet */
     uint8_t state;                       /* enum consignment_state */
-    bool resort; /* routes have changed: to be sorted again when it comes back */
-    bool fresh;  /* arrived, and was never put back since */
+    uint8_t rank;                        /* private: of its message's priority */
+    bool resort : 1; /* routes have changed: to be sorted again when it comes back */
+    bool fresh : 1;  /* arrived, and was never put back since */
+    bool late : 1;   /* its sender was told that the time of DELIVERBY is over */
 };
 
 /* Owned by the queue; valid until its last consignment is dropped. */
@@ -59,6 +62,8 @@ struct queue_message {
     uint32_t queued_s;   /* monotonic seconds: when it came */
     bool moving;         /* being copied to a younger segment */
     bool unseen;         /* see deliver/sorter.h: its recipients must be looked at */
+    uint8_t by_mode;     /* enum envelope_by_mode, and */
+    uint32_t by_s;       /* DELIVERBY, wall; 0: none, or it was not sorted yet */
     bool warned;         /* a delayed notification was sent (or is not wanted) */
 };
 
@@ -92,9 +97,10 @@ struct queue_message *queue_add(struct queue *queue, const struct spool_message 
                                 uint64_t now_us, uint64_t due_us);
 
 /* queue_take hands out what is due, or NULL: by turns the oldest of what has just arrived
- * (queue_add), and what has been due again the longest (READY by consignment_ready, or WAITING); so
- * new mail never stands behind a backlog that is sorted anew, nor the backlog behind new mail. It
- * is the caller's (TAKEN) until one of the functions below that take a TAKEN one. */
+ * and highest in rank of what has just arrived (queue_add), and what has been due again the longest
+ * (READY by consignment_ready, or WAITING); so new mail never stands behind a backlog that is
+ * sorted anew, nor the backlog behind new mail. It is the caller's (TAKEN) until one of the
+ * functions below that take a TAKEN one. */
 struct consignment *queue_take(struct queue *queue, uint64_t now_us);
 
 /* queue_split adds a TAKEN sibling, into reserved room. */
@@ -109,18 +115,6 @@ bool consignment_drop(struct queue *queue, struct consignment *taken);
 
 /* consignment_grab makes a READY, WAITING or HELD one TAKEN, wherever it stands (ringmxctl). */
 void consignment_grab(struct queue *queue, struct consignment *consignment);
-
-/* A line of consignments: first come, first served. The zero value is empty. line_append puts a
- * TAKEN one to the end (LINED), line_push to the front; line_take gives the first back TAKEN, or
- * NULL; line_remove takes one out, TAKEN. */
-struct line {
-    struct consignment *first, *last;
-    uint32_t count;
-};
-void line_append(struct line *line, struct consignment *taken);
-void line_push(struct line *line, struct consignment *taken);
-struct consignment *line_take(struct line *line);
-void line_remove(struct line *line, struct consignment *lined);
 
 /* queue_configure gives another schedule, for attempts that fail from now on. queue_delay_us says
  * how long to wait after attempt number `attempts` (from 1) has failed: the schedule, and up to a

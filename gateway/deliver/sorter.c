@@ -70,7 +70,7 @@ void sorter_free(struct sorter *sorter)
 uint32_t sorter_run(struct sorter *sorter, bool discard_only)
 {
     const struct sorter_options *options = &sorter->options;
-    uint64_t now_us = options->worker->now_us;
+    uint64_t now_us = options->worker->now_us, now_s = options->worker->now_wall_us / 1000000;
     uint32_t taken = 0;
 
     while (taken < TURN_MESSAGES && outcome_room(options->outcome)) {
@@ -83,6 +83,9 @@ uint32_t sorter_run(struct sorter *sorter, bool discard_only)
         struct queue_message *message = consignment->message;
         if (message->moving)
             outcome_put_off(options->outcome, consignment, MOVING_US);
+        else if (message->spool.release_s > now_s)
+            outcome_put_off(options->outcome, consignment,
+                            (message->spool.release_s - now_s) * 1000000);
         else if (discard_only && !message->unseen && outcome_sole(consignment))
             outcome_discard(options->outcome, consignment);
         else if (consignment->resort && !outcome_sole(consignment)) {
@@ -128,10 +131,25 @@ static uint32_t destination_of(struct sorter *sorter, const struct route *route,
     return destinations_find(sorter->options.destinations, route, route_mailbox_domain(mailbox));
 }
 
+/* Notes the time by which a message is to be delivered. Of one that was over when the message came
+ * somebody before us has told the sender (RFC 2852). */
+static void note_terms(struct sorter *sorter, struct queue_message *message,
+                       const struct envelope_terms *terms)
+{
+    if (terms->by_s <= message->spool.arrival_s || message->by_s != 0)
+        return;
+    message->by_s = terms->by_s;
+    message->by_mode = terms->by_mode;
+    (void)deadlines_add(sorter->options.deadlines,
+                        &(struct deadline){.message_id = message->spool.message_id,
+                                           .at_s = terms->by_s,
+                                           .place = message->index});
+}
+
 /* Finds out where each open recipient goes. 0, or -errno. */
 static int find_parts(struct sorter *sorter, const struct consignment *consignment, uint32_t *count)
 {
-    const struct queue_message *message = consignment->message;
+    struct queue_message *message = consignment->message;
     struct spool_reader *reader = &sorter->sources[consignment->fresh].reader;
     struct envelope envelope;
     struct consign_walk walk;
@@ -143,6 +161,7 @@ static int find_parts(struct sorter *sorter, const struct consignment *consignme
         error = -EBADMSG;
     if (error != 0)
         return error;
+    note_terms(sorter, message, &envelope.terms);
     if (total > sorter->part_max) {
         struct part *parts = realloc(sorter->parts, total * sizeof *parts);
         if (parts == NULL)
@@ -225,6 +244,8 @@ static void sort(struct sorter *sorter, struct consignment *consignment)
     qsort(sorter->parts, count, sizeof *parts, compare_parts);
     for (uint32_t i = 0; i < count; i += run_len(parts, i, count))
         runs++;
+    if (outcome_returned(sorter->options.outcome, consignment, OUTCOME_REMOTE))
+        return;
     if (!queue_reserve_consignments(queue, runs - 1)) {
         outcome_put_off(sorter->options.outcome, consignment, PRESSED_US);
         return;
@@ -240,6 +261,7 @@ static void sort(struct sorter *sorter, struct consignment *consignment)
         len = run_len(parts, i, count);
         give(other, &parts[i], len);
         other->attempts = attempts;
+        other->late = consignment->late;
         put(sorter, other);
     }
     put(sorter, consignment);
@@ -265,6 +287,8 @@ static void line_again(struct sorter *sorter, struct consignment *consignment)
                        envelope.recipient_count, queue_finished_map(consignment->message),
                        consignment->first, consignment->recipient_count);
     uint32_t destination = QUEUE_UNSORTED;
+    if (outcome_returned(sorter->options.outcome, consignment, OUTCOME_REMOTE))
+        return;
     if (consign_walk_next(&walk))
         destination = destination_of(sorter, walk.route, walk.recipient.forward_path);
     if (destination == 0) {

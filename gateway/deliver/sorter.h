@@ -7,6 +7,7 @@
 #ifndef GATEWAY_DELIVER_SORTER_H
 #define GATEWAY_DELIVER_SORTER_H
 
+#include "gateway/deliver/deadlines.h"
 #include "gateway/deliver/destination.h"
 #include "gateway/deliver/outcome.h"
 
@@ -20,6 +21,7 @@ struct sorter_options {
     struct destinations *destinations;
     struct outcome *outcome;
     const struct courier_rules *rules; /* what it points to may change: sorter_reload */
+    struct deadlines *deadlines;       /* where it notes the times of DELIVERBY that it reads */
     struct line *stores;               /* where it puts what goes to Maildirs */
 };
 

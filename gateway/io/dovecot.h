@@ -60,7 +60,9 @@ bool dovecot_continue(struct dovecot *dovecot, uint32_t request, const char *res
                       size_t response_len) __attribute__((warn_unused_result));
 void dovecot_cancel(struct dovecot *dovecot, uint32_t request);
 
-/* dovecot_mechanism tells whether Dovecot announces a mechanism, by its name. */
+/* dovecot_mechanism tells whether Dovecot announces a mechanism, by its name; while it is away,
+ * whether it did. Before it was ever there it is PLAIN alone: clients take a server without AUTH as
+ * one that will never have it. */
 bool dovecot_mechanism(const struct dovecot *dovecot, const char *name);
 
 bool dovecot_is_connected(const struct dovecot *dovecot);

@@ -27,13 +27,18 @@
  * Only SCHED_IDLE is interrupted whenever a worker wakes, but on a full machine it starves. So the
  * helpers have that, and there are two threads more. The relief has nice 10, and only takes jobs
  * when no helper has taken any for a while. The reserve has the workers' own priority, and only
- * takes what is above a backlog: a machine that is full of clients with RSA serves them, too. */
+ * takes what is above a backlog: a machine that is full of clients with RSA serves them, too.
+ *
+ * Jobs of LEAST are a thousand times as long, and nobody but their client waits for them. They have
+ * no reserve, and a relief that is slower to help and has less to say. */
 enum {
     HELPERS_MAX = 64,
     OTHERS = 2, /* relief and reserve */
     RELIEF_NICE = 10,
+    RELIEF_NICE_LEAST = 15,
     RELIEF_US = 50 * 1000, /* a handshake may well wait so long */
-    BACKLOG = 64,          /* jobs: about as long */
+    RELIEF_LEAST_US = 1000 * 1000,
+    BACKLOG = 64, /* jobs: about as long */
     RESERVE_US = 10 * 1000,
 };
 
@@ -48,7 +53,7 @@ struct helpers {
     pthread_mutex_t mutex; /* of the queue */
     struct helper_job *first;
     uint32_t count;  /* of threads, the others included */
-    uint32_t others; /* relief and reserve: OTHERS or, if not LOW, 0 */
+    uint32_t others; /* LOW: relief and reserve; LEAST: relief; else 0 */
     enum helpers_priority priority;
     pthread_t threads[HELPERS_MAX + OTHERS]; /* relief and reserve are the first */
 };
@@ -66,7 +71,7 @@ struct helpers *helpers_new(uint32_t count, enum helpers_priority priority)
     CHECK(sem_init(&helpers->posts, 0, 0) == 0);
     pthread_mutex_init(&helpers->mutex, NULL);
     helpers->priority = priority;
-    helpers->others = priority == HELPERS_LOW ? OTHERS : 0;
+    helpers->others = priority == HELPERS_LOW ? OTHERS : priority == HELPERS_LEAST ? 1 : 0;
     sigset_t all, before;
     sigfillset(&all); /* signals are for main */
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -187,7 +192,7 @@ static void *help(void *argument)
     struct helpers *helpers = argument;
     struct sched_param none = {0};
     pthread_setname_np(pthread_self(), "ringmx-helper");
-    if (helpers->priority == HELPERS_LOW) /* of this thread; a sandbox may forbid it */
+    if (helpers->others > 0) /* of this thread; a sandbox may forbid it */
         (void)sched_setscheduler(0, SCHED_IDLE, &none);
     for (;;) {
         while (sem_wait(&helpers->posts) != 0)
@@ -204,15 +209,16 @@ static void *help(void *argument)
 static void *relieve(void *argument)
 {
     struct helpers *helpers = argument;
+    bool least = helpers->priority == HELPERS_LEAST;
     pthread_setname_np(pthread_self(), "ringmx-helper");
-    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), RELIEF_NICE);
+    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), least ? RELIEF_NICE_LEAST : RELIEF_NICE);
     while (!atomic_load(&helpers->stopping)) {
         if (atomic_load(&helpers->waiting) == 0) {
             bell_wait(&helpers->bell, UINT64_MAX);
             continue;
         }
         uint64_t taken = atomic_load(&helpers->taken);
-        usleep(RELIEF_US);
+        usleep(least ? RELIEF_LEAST_US : RELIEF_US);
         /* A post is a job: nobody is told to end before us. */
         for (; atomic_load(&helpers->taken) == taken && sem_trywait(&helpers->posts) == 0; taken++)
             run(helpers, take(helpers));

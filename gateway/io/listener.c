@@ -60,6 +60,21 @@ char *listener_format(const union address_any *address, char *out)
     return out;
 }
 
+bool listener_is_loopback(const union address_any *address)
+{
+    const struct in6_addr *v6 = &address->v6.sin6_addr;
+    if (address->any.sa_family == AF_INET)
+        return ntohl(address->v4.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+    return IN6_IS_ADDR_LOOPBACK(v6) ||
+           (IN6_IS_ADDR_V4MAPPED(v6) && v6->s6_addr[12] == IN_LOOPBACKNET);
+}
+
+bool listener_is_any(const union address_any *address)
+{
+    return address->any.sa_family == AF_INET ? address->v4.sin_addr.s_addr == INADDR_ANY
+                                             : IN6_IS_ADDR_UNSPECIFIED(&address->v6.sin6_addr);
+}
+
 static bool set_options(int descriptor, int family, bool shared)
 {
     /* What is set here is inherited by every accepted connection. Not TCP_DEFER_ACCEPT: the server

@@ -23,6 +23,11 @@ bool listener_parse(const char *text, union address_any *out) __attribute__((war
 /* listener_format writes the text form ("[::1]:25") to `out` of 64 octets and returns it. */
 char *listener_format(const union address_any *address, char *out);
 
+/* listener_is_loopback: 127.0.0.0/8 (also inside of IPv6) and ::1. listener_is_any: 0.0.0.0 and ::,
+ * all addresses of this machine. */
+bool listener_is_loopback(const union address_any *address);
+bool listener_is_any(const union address_any *address);
+
 /* listener_bind makes a socket bound to *address (SO_REUSEPORT, SO_REUSEADDR, IPV6_V6ONLY,
  * TCP_NODELAY, non-blocking, close-on-exec) and puts the address it really got there; clients are
  * refused until listener_begin, which returns 0 or -errno. listener_open does both. Returns the

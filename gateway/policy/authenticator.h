@@ -11,6 +11,7 @@
 #include "gateway/policy/users.h"
 
 struct authenticator;
+struct log_port;
 struct login;
 
 /* What the configuration says; immutable, a reload gives another one (authenticator_configure). */
@@ -26,6 +27,7 @@ struct authenticator_options {
     struct helpers *helpers; /* for hashes; NULL: the worker does that itself (tests) */
     struct login_cache *cache;
     uint32_t waiting_max; /* hashes queued; more are LOGIN_UNAVAILABLE */
+    uint32_t logins_max;  /* exchanges at a time, those included that wait for their client */
 };
 
 /* authenticator_new: in the worker's thread; all borrowed. NULL: no memory. authenticator_free: all
@@ -37,8 +39,11 @@ void authenticator_free(struct authenticator *authenticator);
 void authenticator_configure(struct authenticator *authenticator,
                              const struct authenticator_rules *rules);
 
+/* authenticator_login_octets: what an exchange takes, for the memory contract. */
+uint64_t authenticator_login_octets(void);
+
 /* authenticator_mechanisms returns which can be used now, as bits 1 << enum sasl_mechanism;
- * `secure`: inside TLS (SCRAM-SHA-256-PLUS). */
+ * `secure`: inside TLS that has a binding (SCRAM-SHA-256-PLUS). */
 uint32_t authenticator_mechanisms(const struct authenticator *authenticator, bool secure);
 
 enum login_step {
@@ -83,6 +88,7 @@ uint64_t authenticator_next_us(const struct authenticator *authenticator);
 
 struct authenticator_snapshot {
     uint64_t hashed, cached, unavailable;
+    uint64_t asks_dovecot; /* 0 or 1 */
     struct dovecot_snapshot dovecot;
 };
 void authenticator_snapshot(const struct authenticator *authenticator,

@@ -11,6 +11,9 @@ struct login_cache;
 struct login_cache *login_cache_new(uint32_t cells) __attribute__((warn_unused_result));
 void login_cache_free(struct login_cache *cache);
 
+/* login_cache_octets tells what a table of so many cells takes. */
+uint64_t login_cache_octets(uint32_t cells);
+
 /* login_cache_key digests a user, a password, and `proof`: what the password was compared with (the
  * stored hash; for another backend a constant), so that a changed password is another key. Never 0.
  */

@@ -38,8 +38,9 @@ bool password_make(enum password_scheme scheme, struct bytes password, char *out
 enum password_scheme password_scheme_find(struct bytes name);
 const char *password_scheme_name(enum password_scheme scheme);
 
-/* password_memory returns the octets that comparing with this hash needs, for the memory contract.
- */
+/* password_memory returns the octets that comparing with this hash needs, for the memory contract;
+ * password_work a number that tells its cost from others of the same scheme. */
 uint64_t password_memory(enum password_scheme scheme, struct bytes hash);
+uint64_t password_work(enum password_scheme scheme, struct bytes hash);
 
 #endif

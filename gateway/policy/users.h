@@ -5,6 +5,7 @@
 
 #include "gateway/policy/password.h"
 
+struct scram_secret;
 struct users;
 
 struct user {
@@ -33,7 +34,10 @@ const struct user *users_stranger(const struct users *users);
 size_t users_count(const struct users *users);
 uint64_t users_memory(const struct users *users); /* the most that one comparison needs */
 
-/* users_scram tells whether any user can log in with SCRAM-SHA-256. */
+/* users_scram tells whether any user can log in with SCRAM-SHA-256. users_scram_stranger makes what
+ * SCRAM shows for a name that has no such secret: always the same, as long as the first user of the
+ * file who has one keeps it; iterations as most others. */
 bool users_scram(const struct users *users);
+void users_scram_stranger(const struct users *users, struct bytes name, struct scram_secret *out);
 
 #endif

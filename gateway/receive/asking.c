@@ -3,7 +3,9 @@
 #include "gateway/receive/asking.h"
 
 #include "gateway/base/check.h"
+#include "gateway/receive/authenticating.h"
 #include "gateway/receive/server_log.h"
+#include "gateway/receive/submission.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -146,11 +148,15 @@ static bool copy_bytes(struct asking *asking, struct bytes in, struct bytes *out
 struct stamp asking_stamp(struct session *session)
 {
     const uint8_t *helo = session->helo_long != NULL ? session->helo_long : session->helo_short;
+    const struct submission_rules *rules = session->server->options->submission;
     return (struct stamp){
         .helo = bytes_make(helo, session->helo_len),
         .peer = &session->peer,
         .extended = session->extended,
         .tls = session_is_secure(session) ? tls_info(stream_tls(stream_of(session))) : NULL,
+        .user = authenticating_user(session),
+        .mechanism = authenticating_mechanism(session),
+        .results = rules != NULL && rules->results,
         .wall_us = session->server->worker->now_wall_us,
     };
 }
@@ -170,7 +176,7 @@ static enum reply ask_about(struct session *session, const struct command *rcpt,
 {
     struct transaction *transaction = session->transaction;
     const struct transaction_context *context = &session->server->context;
-    if (transaction->envelope.recipient_count >= context->recipients_max)
+    if (transaction->envelope.recipient_count >= transaction->recipients_max)
         return REPLY_TOO_MANY_RECIPIENTS;
     if (context->blocks->count - context->blocks->used < context->blocks_reserved)
         return REPLY_NO_MEMORY;
@@ -200,7 +206,8 @@ bool asking_recipient(struct session *session, const struct command *rcpt, uint3
 {
     struct transaction *transaction = session->transaction;
     struct asking *asking = transaction->asking;
-    if (session->server->hop == NULL || (asking == NULL && flags == 0))
+    bool submitted = (transaction->envelope.flags & ENVELOPE_SUBMITTED) != 0;
+    if (session->server->hop == NULL || (asking == NULL && flags == 0) || submitted)
         return false;
     enum asking_way way = asking != NULL ? (enum asking_way)asking->way : ASKING_OPEN;
     if (way == ASKING_OPEN && transaction->envelope.recipient_count > 0) {

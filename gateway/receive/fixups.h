@@ -1,32 +1,61 @@
 /* The header section of a submitted message on its way in (RFC 6409 8): held back until it is
- * whole, then mended: Bcc and Resent-Bcc are left out, Date, Message-ID and Sender are added.
- * Everything else, and the body, pass as they are. Owned by the transaction; NULL there for all
- * other mail. */
+ * whole, then judged and mended: Bcc and Resent-Bcc are left out, Date, Message-ID and Sender are
+ * added. Everything else, and the body, pass as they are. Owned by the transaction; NULL there for
+ * all other mail. docs/submission.md has the rules. */
 #ifndef GATEWAY_RECEIVE_FIXUPS_H
 #define GATEWAY_RECEIVE_FIXUPS_H
 
+#include "gateway/base/arena.h"
+#include "gateway/base/limits.h"
+#include "gateway/receive/reply.h"
 #include "gateway/receive/submission.h"
+#include "parser/header.h"
 
-enum { FIXUPS_HEADER_MAX = LIMIT_PIECE /* octets of a header section; more: 552 5.3.4 */ };
+enum {
+    FIXUPS_ADDED_MAX = 1024, /* octets that are added to a section, at most */
+    FIXUPS_HEADER_MAX = LIMIT_PIECE - FIXUPS_ADDED_MAX, /* of a section; more: 552 5.3.4 */
+    FIXUPS_LARGE = 128, /* sections of more than 3 KiB that a worker can have at a time */
+};
 
 struct fixups;
 
-/* fixups_new: for a transaction of submitted mail, at its MAIL. NULL: no memory. fixups_free. */
-struct fixups *fixups_new(struct session *session) __attribute__((warn_unused_result));
+/* fixups_new takes the memory of one from the transaction's arena and `blocks`; `large` has blocks
+ * of LIMIT_PIECE octets, for sections that grow. NULL: there is none. fixups_free gives blocks
+ * back; NULL-safe. */
+struct fixups *fixups_new(struct arena *arena, struct blocks *blocks, struct blocks *large)
+    __attribute__((warn_unused_result));
 void fixups_free(struct fixups *fixups);
 
-/* fixups_text takes message text, any piece, while the header section is not whole, and returns how
- * many octets of it belonged there; *header is set once it is: the mended section with its empty
- * line, borrowed until fixups_free, to be stored in their place. fixups_end: the text is over; sets
- * *header if that had not happened. Both: a reply other than REPLY_NONE in *refusal refuses the
- * message (553 5.7.1 From, 552 5.3.4, 451 without memory). */
-size_t fixups_text(struct fixups *fixups, struct bytes text, struct bytes *header,
-                   enum reply *refusal);
-void fixups_end(struct fixups *fixups, struct bytes *header, enum reply *refusal);
+/* fixups_room returns how many octets of message text can be taken now, at least 2, until the
+ * section is whole. 0: none, and *refusal says why (552 5.3.4, 452 4.3.1). */
+size_t fixups_room(struct fixups *fixups, enum reply *refusal);
 
-/* fixups_header is the mended section without its empty line, for the signature; fixups_domain that
- * of the first From address (empty: none). Once the section is whole. */
+/* fixups_text takes message text, of no more octets than there is room, in any pieces. Behind the
+ * section the text is body, which is kept as it is. fixups_whole: the section has ended. */
+void fixups_text(struct fixups *fixups, struct bytes text);
+bool fixups_whole(const struct fixups *fixups);
+
+/* What is needed to judge and mend. All borrowed for the call. */
+struct fixups_facts {
+    const struct submission_rules *rules;
+    struct bytes user; /* who has logged in */
+    struct bytes hostname;
+    uint64_t message_id;
+    uint64_t wall_us;
+    bool utf8; /* SMTPUTF8: a field of ours may have UTF-8 */
+};
+
+/* fixups_mend judges and mends the section, once: when it is whole, or the text is over.
+ * REPLY_NONE, or what refuses the message: 553 5.7.1 From, 550 5.6.11 a bare CR or LF. */
+enum reply fixups_mend(struct fixups *fixups, const struct fixups_facts *facts);
+
+/* After fixups_mend: fixups_held is all that is to be stored in place of what was taken: the mended
+ * section, its empty line, and the body's beginning. fixups_header is the section alone, without
+ * the empty line; fixups_body the body's beginning; fixups_domain the domain of the first From
+ * address (empty: none). Borrowed until fixups_free. */
+struct bytes fixups_held(const struct fixups *fixups);
 struct bytes fixups_header(const struct fixups *fixups);
+struct bytes fixups_body(const struct fixups *fixups);
 struct bytes fixups_domain(const struct fixups *fixups);
 
 #endif

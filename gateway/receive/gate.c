@@ -3,6 +3,7 @@
 
 #include "gateway/base/check.h"
 #include "gateway/base/limits.h"
+#include "gateway/receive/authenticating.h"
 #include "gateway/receive/server.h"
 #include "gateway/receive/server_log.h"
 #include "parser/proxy.h"
@@ -15,13 +16,6 @@ enum { HEADER_S_MAX = 5 /* a balancer sends its header at once */ };
 static_assert((int)PROXY_V2_MAX <= (int)LIMIT_LINE, "a header fits where an unfinished line does");
 
 /* --- counts and rates --- */
-
-/* listener_of is the session's, as the options are now; NULL: a reload has taken it away. */
-static const struct server_listener *listener_of(const struct server *server, uint32_t index)
-{
-    const struct server_options *options = server->options;
-    return index < options->listener_count ? &options->listeners[index] : NULL;
-}
 
 static enum reply reply_of(enum admission_verdict verdict)
 {
@@ -101,7 +95,8 @@ static enum reply identify(struct session *session, const union address_any *pee
 
 enum reply gate_arrive(struct server *server, const union address_any *peer)
 {
-    const struct server_listener *listener = listener_of(server, server->worker->accepted_listener);
+    const struct server_listener *listener =
+        server_listener(server, server->worker->accepted_listener);
     server->arriving_proxied = listener != NULL && networks_contain(listener->proxy, peer);
     server->arriving_exempt = is_exempt(server, peer);
     return admit(server, peer, server->arriving_proxied || server->arriving_exempt,
@@ -147,7 +142,7 @@ void gate_welcome(struct session *session)
 static void begin(struct session *session)
 {
     struct server *server = session->server;
-    const struct server_listener *listener = listener_of(server, session->listener);
+    const struct server_listener *listener = server_listener(server, session->listener);
     session->known = true;
     session->trusted = listener != NULL && networks_contain(listener->xclient, &session->peer);
     server_log_connect(server, session);
@@ -206,13 +201,29 @@ static void set_address(union address_any *out, bool is_v6, const uint8_t *octet
     }
 }
 
+/* is_its_own: version 1 has no LOCAL, and HAProxy's checks then name the end of the very connection
+ * that they came by. */
+static bool is_its_own(const struct session *session, const union address_any *client)
+{
+    const union address_any *peer = &session->peer;
+    if (client->any.sa_family != peer->any.sa_family)
+        return false;
+    if (client->any.sa_family == AF_INET)
+        return client->v4.sin_port == peer->v4.sin_port &&
+               client->v4.sin_addr.s_addr == peer->v4.sin_addr.s_addr;
+    return client->v6.sin6_port == peer->v6.sin6_port &&
+           memcmp(&client->v6.sin6_addr, &peer->v6.sin6_addr, 16) == 0;
+}
+
 /* believe takes a header at its word. */
 static void believe(struct session *session, const struct proxy *header)
 {
     struct server *server = session->server;
     const union address_any balancer = session->peer;
-    union address_any client;
-    if (header->family == PROXY_NONE) {
+    union address_any client = {.any.sa_family = AF_UNSPEC};
+    if (header->family != PROXY_NONE)
+        set_address(&client, header->family == PROXY_V6, header->source, header->source_port);
+    if (header->family == PROXY_NONE || is_its_own(session, &client)) {
         counter_add(&server->counters.checks, 1);
         session->local = true;
         session->exempt = true;
@@ -220,7 +231,6 @@ static void believe(struct session *session, const struct proxy *header)
         return;
     }
     counter_add(&server->counters.proxied, 1);
-    set_address(&client, header->family == PROXY_V6, header->source, header->source_port);
     enum reply refusal = identify(session, &client);
     server_log_proxy(server, session, &balancer, header);
     if (server->trace.filters != NULL)
@@ -326,6 +336,7 @@ static enum reply rename_client(struct session *session, const struct xclient *c
 void gate_xclient(struct session *session, const struct xclient *client)
 {
     struct server *server = session->server;
+    authenticating_forget(session); /* it was another client's */
     enum reply refusal = rename_client(session, client);
     server_log_xclient(server, session, client);
     if (server->trace.filters != NULL)

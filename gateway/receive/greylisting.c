@@ -17,14 +17,15 @@ struct greylisting {
     struct shared_question question;
 };
 
-/* is_asked: to whom the greylist applies. A bounce comes once and is not tried again by all;
- * postmaster must be reachable (RFC 5321 4.5.1). */
+/* is_asked: to whom the greylist applies. Not to users of ours. A bounce comes once and is not
+ * tried again by all; postmaster must be reachable (RFC 5321 4.5.1). */
 static bool is_asked(const struct session *session, const struct command *rcpt)
 {
     const struct server *server = session->server;
     uint8_t local[ADDRESS_LOCAL_LEN_MAX];
     if (server->greylist == NULL || server->options->greylist.delay_s == 0 ||
-        session->transaction->envelope.reverse_path.len == 0 || session->exempt || session->local)
+        session->transaction->envelope.reverse_path.len == 0 || session->exempt || session->local ||
+        (session->transaction->envelope.flags & ENVELOPE_SUBMITTED) != 0)
         return false;
     size_t len = address_local_unquoted(&rcpt->address, local);
     return !bytes_equal_nocase(bytes_make(local, len), BYTES("postmaster"));

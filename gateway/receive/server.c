@@ -5,8 +5,11 @@
 #include "gateway/base/check.h"
 #include "gateway/base/limits.h"
 #include "gateway/receive/asking.h"
+#include "gateway/receive/fixups.h"
 #include "gateway/receive/gate.h"
 #include "gateway/receive/server_log.h"
+#include "gateway/receive/signing.h"
+#include "gateway/receive/submission.h"
 #include "gateway/receive/tarpit.h"
 
 #include <errno.h>
@@ -36,10 +39,16 @@ enum reply server_unready(const struct server *server)
     return spool_state(server->spool) == SPOOL_OPEN ? REPLY_NONE : REPLY_NOT_READY;
 }
 
-enum server_tls server_tls_of(const struct server *server, uint32_t listener)
+const struct server_listener *server_listener(const struct server *server, uint32_t index)
 {
     const struct server_options *options = server->options;
-    return listener < options->listener_count ? options->listeners[listener].tls : SERVER_TLS_NONE;
+    return index < options->listener_count ? &options->listeners[index] : NULL;
+}
+
+enum server_tls server_tls_of(const struct server *server, uint32_t listener)
+{
+    const struct server_listener *found = server_listener(server, listener);
+    return found != NULL ? found->tls : SERVER_TLS_NONE;
 }
 
 /* connections_max: what a reload says counts up to what there is room for. */
@@ -110,7 +119,7 @@ static void free_transaction(struct server *server, struct transaction *transact
 void server_forget(struct server *server, struct transaction *transaction)
 {
     /* Else the writer still has it: settle comes here again, as does the answer that is out. */
-    if (!list_linked(&transaction->node) && asking_over(transaction))
+    if (!list_linked(&transaction->node) && signing_over(transaction) && asking_over(transaction))
         free_transaction(server, transaction);
 }
 
@@ -188,12 +197,24 @@ static void turn_shared(struct server *server)
     atomic_store_explicit(&server->counters.has_redis, true, memory_order_relaxed);
 }
 
+/* turn_authenticator: as turn_shared. */
+static void turn_authenticator(struct server *server)
+{
+    struct authenticator_snapshot now;
+    authenticator_turn(server->authenticator);
+    authenticator_snapshot(server->authenticator, &now);
+    counter_publish(server->counters.authenticator, &now, sizeof(now));
+    atomic_store_explicit(&server->counters.has_authenticator, true, memory_order_relaxed);
+}
+
 static void turn_end(void *user)
 {
     struct server *server = user;
     settle(server);
     if (server->shared != NULL)
         turn_shared(server);
+    if (server->authenticator != NULL)
+        turn_authenticator(server);
     tarpit_turn(server);
     resume_stalled(server);
     bool pressed = !list_empty(&server->stalled) || !list_empty(&server->aborting);
@@ -205,9 +226,12 @@ static void turn_end(void *user)
 static uint64_t next_us(void *user)
 {
     const struct server *server = user;
-    uint64_t tarpit_us = tarpit_next_us(server);
+    uint64_t next_us = tarpit_next_us(server);
     uint64_t shared_us = server->shared == NULL ? UINT64_MAX : shared_next_us(server->shared);
-    return tarpit_us < shared_us ? tarpit_us : shared_us;
+    uint64_t login_us =
+        server->authenticator == NULL ? UINT64_MAX : authenticator_next_us(server->authenticator);
+    next_us = shared_us < next_us ? shared_us : next_us;
+    return login_us < next_us ? login_us : next_us;
 }
 
 static bool falling_asleep(void *user)
@@ -228,23 +252,26 @@ static void awake(void *user)
 
 /* --- notes from other threads --- */
 
-static void make_ehlo(struct server *server, enum server_ehlo which, const char *more)
+static void make_ehlo(struct server *server, bool submission, enum server_ehlo which,
+                      const char *more)
 {
     const struct server_options *options = server->options;
-    int len = snprintf(server->ehlo[which], SERVER_EHLO_LEN_MAX,
+    const struct submission_rules *rules = submission ? options->submission : NULL;
+    uint64_t size_max = rules != NULL ? rules->message_size_max : options->message_size_max;
+    uint32_t recipients_max = rules != NULL ? rules->recipients_max : options->recipients_max;
+    int len = snprintf(server->ehlo[submission][which], SERVER_EHLO_LEN_MAX,
                        "250-%s\r\n250-PIPELINING\r\n250-SIZE %llu\r\n250-8BITMIME\r\n"
                        "250-SMTPUTF8\r\n250-CHUNKING\r\n250-BINARYMIME\r\n"
                        "250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n%s250-LIMITS RCPTMAX=%u\r\n"
                        "250 HELP\r\n",
-                       options->hostname, (unsigned long long)options->message_size_max, more,
-                       options->recipients_max);
+                       options->hostname, (unsigned long long)size_max, more, recipients_max);
     CHECK(len > 0 && len < SERVER_EHLO_LEN_MAX);
-    server->ehlo_len[which] = (uint16_t)len;
+    server->ehlo_len[submission][which] = (uint16_t)len;
 }
 
-struct bytes server_ehlo(const struct server *server, enum server_ehlo which)
+struct bytes server_ehlo(const struct server *server, bool submission, enum server_ehlo which)
 {
-    return bytes_make(server->ehlo[which], server->ehlo_len[which]);
+    return bytes_make(server->ehlo[submission][which], server->ehlo_len[submission][which]);
 }
 
 static void make_texts(struct server *server)
@@ -254,9 +281,11 @@ static void make_texts(struct server *server)
                        options->hostname);
     CHECK(len > 0 && len < SERVER_GREETING_LEN_MAX);
     server->greeting_len = (uint16_t)len;
-    make_ehlo(server, SERVER_EHLO_CLEAR, "");
-    make_ehlo(server, SERVER_EHLO_STARTTLS, "250-STARTTLS\r\n");
-    make_ehlo(server, SERVER_EHLO_SECURE, "250-REQUIRETLS\r\n");
+    for (int submission = false; submission <= true; submission++) {
+        make_ehlo(server, submission, SERVER_EHLO_CLEAR, "");
+        make_ehlo(server, submission, SERVER_EHLO_STARTTLS, "250-STARTTLS\r\n");
+        make_ehlo(server, submission, SERVER_EHLO_SECURE, "250-REQUIRETLS\r\n");
+    }
 }
 
 /* silent_listeners: the worker, too, says nothing in clear where TLS comes first. */
@@ -277,6 +306,8 @@ static void use_options(struct server *server, const struct server_options *opti
     server->context.message_size_max = options->message_size_max;
     server->context.recipients_max = options->recipients_max;
     make_texts(server);
+    if (server->authenticator != NULL)
+        authenticator_configure(server->authenticator, options->authentication);
     atomic_store(&server->options_seen, options);
 }
 
@@ -373,6 +404,13 @@ static bool init_chunks(struct server *server, const struct server_setup *setup)
            blocks_init_sized(&server->chunks, (uint32_t)count, COLLECTION_CHUNK);
 }
 
+static bool init_identities(struct server *server, const struct server_setup *setup)
+{
+    return setup->authentication == NULL ||
+           blocks_init_sized(&server->identities, setup->worker.streams_max,
+                             AUTHENTICATING_IDENTITY_SIZE);
+}
+
 static int init(struct server *server, struct worker *worker, const struct server_setup *setup)
 {
     server->worker = worker;
@@ -381,6 +419,10 @@ static int init(struct server *server, struct worker *worker, const struct serve
     server->admission = setup->admission;
     server->rates = setup->rates;
     server->greylist = setup->greylist;
+    server->signers = setup->signers;
+    server->attempts = setup->attempts;
+    server->quotas = setup->quotas;
+    server->signers = setup->signers;
     server->index = setup->worker.index;
     server->connections_max = setup->options->connections_max;
     server->id_last =
@@ -389,6 +431,7 @@ static int init(struct server *server, struct worker *worker, const struct serve
     server->context.blocks = &worker->blocks;
     server->context.staging = setup->staging;
     server->context.chunks = &server->chunks;
+    server->context.headers = &server->headers;
     server->hop = setup->hop;
     server->context.blocks_reserved = setup->worker.streams_max * 3;
     server->context.scratch = calloc(LIMIT_RECIPIENTS, sizeof(*server->context.scratch));
@@ -400,10 +443,22 @@ static int init(struct server *server, struct worker *worker, const struct serve
         !directory_expansion_init(&server->expansion, LIMIT_RECIPIENTS) ||
         !blocks_init_sized(&server->lines, setup->worker.streams_max, LIMIT_LINE) ||
         !blocks_init_sized(&server->names, setup->worker.streams_max, SESSION_HELO_MAX + 1) ||
-        !init_chunks(server, setup))
+        !blocks_init_sized(&server->headers, FIXUPS_LARGE, LIMIT_PIECE) ||
+        !init_identities(server, setup) || !init_chunks(server, setup))
         return -ENOMEM;
     use_options(server, setup->options);
     return 0;
+}
+
+/* stop lets go of what start has made. */
+static void stop(struct server *server)
+{
+    if (server->authenticator != NULL)
+        authenticator_free(server->authenticator);
+    server->authenticator = NULL;
+    shared_free(server->shared);
+    server->shared = NULL;
+    worker_cleanup(server->worker);
 }
 
 /* start makes what lives in the worker's turn. */
@@ -411,13 +466,18 @@ static int start(struct server *server, const struct server_setup *setup,
                  const struct worker_options *options, const char **what)
 {
     int result = worker_init(server->worker, options, what);
-    if (result < 0 || setup->sharing == NULL)
+    if (result < 0)
         return result;
-    server->shared = shared_new(server->worker, setup->sharing, server->log);
-    if (server->shared != NULL)
+    if (setup->sharing != NULL)
+        server->shared = shared_new(server->worker, setup->sharing, server->log);
+    if (setup->authentication != NULL)
+        server->authenticator =
+            authenticator_new(server->worker, setup->authentication, server->log);
+    bool shares = setup->sharing == NULL || server->shared != NULL;
+    if (shares && (setup->authentication == NULL || server->authenticator != NULL))
         return 0;
-    *what = "memory for Redis";
-    worker_cleanup(server->worker);
+    *what = shares ? "memory for logins" : "memory for Redis";
+    stop(server);
     return -ENOMEM;
 }
 
@@ -450,12 +510,13 @@ int server_run(struct server *server, struct worker *worker, const struct server
          * thread. */
         staging_publish(server->staging, true);
         server_log_worker(server);
-        shared_free(server->shared);
-        worker_cleanup(worker);
+        stop(server);
     }
     blocks_cleanup(&server->lines);
     blocks_cleanup(&server->names);
+    blocks_cleanup(&server->identities);
     blocks_cleanup(&server->chunks);
+    blocks_cleanup(&server->headers);
     directory_expansion_free(&server->expansion);
     free(server->context.scratch);
     server->context.scratch = NULL;

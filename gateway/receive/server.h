@@ -10,6 +10,7 @@
 #include "gateway/policy/quotas.h"
 #include "gateway/policy/shared.h"
 #include "gateway/receive/admission.h"
+#include "gateway/receive/authenticating.h"
 #include "gateway/receive/counters.h"
 #include "gateway/receive/server_options.h"
 #include "gateway/receive/session.h"
@@ -66,14 +67,16 @@ struct server {
     struct transaction_context context;
     const struct hop *hop; /* NULL: next hops are not asked */
     struct blocks chunks;  /* of COLLECTION_CHUNK octets: text that a next hop may take */
+    struct blocks headers; /* of LIMIT_PIECE octets: header sections of submitted mail */
     struct directory_expansion expansion; /* of the RCPT at hand */
     struct blocks
         lines; /* of LIMIT_LINE octets: unfinished command lines, one for each session at most */
-    struct blocks names;    /* of long HELO names, one for each session at most */
-    struct list waiting;    /* transactions, in the order of their commit_position */
-    struct list aborting;   /* transactions without a session, waiting for room for their ABORT */
-    struct list stalled;    /* sessions that wait for room in the staging ring */
-    struct list handshakes; /* sessions in SESSION_HANDSHAKE, the oldest first */
+    struct blocks names;      /* of long HELO names, one for each session at most */
+    struct blocks identities; /* of those who log in, one for each session at most */
+    struct list waiting;      /* transactions, in the order of their commit_position */
+    struct list aborting;     /* transactions without a session, waiting for room for their ABORT */
+    struct list stalled;      /* sessions that wait for room in the staging ring */
+    struct list handshakes;   /* sessions in SESSION_HANDSHAKE, the oldest first */
     uint64_t settled_seen;
     uint64_t id_last;
     uint64_t release_us; /* not before then the tarpit is looked through again */
@@ -86,9 +89,9 @@ struct server {
     bool arriving_counted;
     uint32_t drain_ms; /* since when `draining`; monotonic, cut to 32 bits */
     uint16_t greeting_len;
-    uint16_t ehlo_len[SERVER_EHLO_COUNT];
-    char greeting[SERVER_GREETING_LEN_MAX]; /* these two are made once for each configuration */
-    char ehlo[SERVER_EHLO_COUNT][SERVER_EHLO_LEN_MAX];
+    uint16_t ehlo_len[2][SERVER_EHLO_COUNT]; /* [true]: of a submission listener; as the next */
+    char greeting[SERVER_GREETING_LEN_MAX];  /* these two are made once for each configuration */
+    char ehlo[2][SERVER_EHLO_COUNT][SERVER_EHLO_LEN_MAX];
     struct server_counters counters;
 };
 
@@ -131,11 +134,13 @@ uint64_t server_id_next(struct server *server);
  * REPLY_NONE: it can. */
 enum reply server_unready(const struct server *server);
 
-/* server_tls_of tells how the listener of this index deals with TLS. */
+/* server_listener is the listener of this index, as the options are now; NULL: a reload has taken
+ * it away. server_tls_of tells how it deals with TLS. */
+const struct server_listener *server_listener(const struct server *server, uint32_t index);
 enum server_tls server_tls_of(const struct server *server, uint32_t listener);
 
-/* server_ehlo is the reply to EHLO. */
-struct bytes server_ehlo(const struct server *server, enum server_ehlo which);
+/* server_ehlo is the reply to EHLO, but for what depends on the session (verbs.c). */
+struct bytes server_ehlo(const struct server *server, bool submission, enum server_ehlo which);
 
 /* server_secured counts and logs a handshake that succeeded, server_insecure one that did not, or a
  * connection that TLS has ended; `tls` NULL: left unfinished. */

@@ -111,6 +111,8 @@ void server_log_message(struct server *server, const struct session *session,
     const struct envelope *envelope = &transaction->envelope;
     log_id(&line, "session", session != NULL ? session->id : transaction->session_id);
     log_id(&line, "id", envelope->message_id);
+    if (session != NULL)
+        log_given(&line, "user", authenticating_user(session));
     log_bytes(&line, "from", envelope->reverse_path.data, envelope->reverse_path.len);
     if (transaction->rcpt_count > 0)
         log_bytes(&line, "to", transaction->rcpt_first.data, transaction->rcpt_first.len);
@@ -159,6 +161,46 @@ void server_log_bad_srs(struct server *server, const struct session *session, st
     log_id(&line, "session", session->id);
     log_bytes(&line, "client", peer, stamp_peer(&session->peer, peer));
     log_bytes(&line, "to", to.data, to.len);
+    log_end(&line);
+}
+
+void server_log_signing_failed(struct server *server, const struct transaction *transaction)
+{
+    struct bytes from = transaction->envelope.reverse_path;
+    struct log_line line = log_begin_often(server->log, LOG_ERROR, "signing_failed");
+    log_id(&line, "session", transaction->session_id);
+    log_id(&line, "id", transaction->envelope.message_id);
+    log_bytes(&line, "from", from.data, from.len);
+    log_end(&line);
+}
+
+const char *server_login_name(enum server_login result)
+{
+    static const char *const names[SERVER_LOGIN_COUNT] = {
+        [SERVER_LOGIN_PASSED] = "passed",
+        [SERVER_LOGIN_REFUSED] = "refused",
+        [SERVER_LOGIN_ADDRESS_OVER] = "address_limit",
+        [SERVER_LOGIN_NETWORK_OVER] = "network_limit",
+        [SERVER_LOGIN_USER_OVER] = "user_limit",
+        [SERVER_LOGIN_UNAVAILABLE] = "unavailable",
+        [SERVER_LOGIN_MALFORMED] = "malformed",
+        [SERVER_LOGIN_CANCELLED] = "cancelled",
+    };
+    return names[result];
+}
+
+void server_log_login(struct server *server, const struct session *session, struct bytes user,
+                      enum sasl_mechanism mechanism, enum server_login result)
+{
+    bool passed = result == SERVER_LOGIN_PASSED;
+    struct log_line line = passed ? log_begin(server->log, LOG_INFO, "login")
+                                  : log_begin_often(server->log, LOG_WARN, "login_failed");
+    log_id(&line, "session", session->id);
+    log_peer(&line, "client", &session->peer);
+    log_given(&line, "user", user);
+    log_string(&line, "mechanism", sasl_mechanism_name(mechanism));
+    if (!passed)
+        log_string(&line, "reason", server_login_name(result));
     log_end(&line);
 }
 

@@ -32,6 +32,12 @@ void server_log_greylisted(struct server *server, const struct session *session,
 /* An SRS address of ours that is forged or too old. */
 void server_log_bad_srs(struct server *server, const struct session *session, struct bytes to);
 
+/* A message that could not be signed; it was refused for now. */
+void server_log_signing_failed(struct server *server, const struct transaction *transaction);
+
+/* server_log_login logs the end of an AUTH. */
+void server_log_login(struct server *server, const struct session *session, struct bytes user,
+                      enum sasl_mechanism mechanism, enum server_login result);
 void server_log_disconnect(struct server *server, const struct session *session, int error);
 void server_log_tls(struct server *server, const struct session *session,
                     const struct tls_info *info);

@@ -1,19 +1,20 @@
 /* One SMTP session: see session.h. What the client sends is read in place; only an unfinished line
- * is put aside. The commands themselves are in verbs.c; how a session begins and ends is in
- * session_life.c. */
+ * is put aside (lines.c). The commands themselves are in verbs.c; how a session begins and ends is
+ * in session_life.c. */
 #include "gateway/receive/session.h"
 
 #include "gateway/base/check.h"
 #include "gateway/base/id.h"
-#include "gateway/base/limits.h"
 #include "gateway/receive/asking.h"
+#include "gateway/receive/authenticating.h"
 #include "gateway/receive/gate.h"
 #include "gateway/receive/greylisting.h"
+#include "gateway/receive/lines.h"
 #include "gateway/receive/server.h"
 #include "gateway/receive/server_log.h"
+#include "gateway/receive/signing.h"
+#include "gateway/receive/submission.h"
 #include "gateway/receive/tarpit.h"
-#include "gateway/receive/verbs.h"
-#include "parser/proxy.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -110,6 +111,8 @@ void session_drop_transaction(struct session *session)
     if (session->transaction == NULL)
         return;
     greylisting_cancel(session->server, session->transaction);
+    if (session->transaction->fixups != NULL)
+        submission_ended(session);
     session->transaction->session = NULL;
     server_forget(session->server, session->transaction);
     session->transaction = NULL;
@@ -140,94 +143,6 @@ void session_set_helo(struct session *session, struct bytes name)
 }
 
 /* --- reading --- */
-
-/* begin_skipping leaves out what is left of a line that can't be a command. `told`: it has its
- * reply already. */
-static void begin_skipping(struct session *session, bool after_cr, bool told)
-{
-    session->mode = SESSION_SKIP_LINE;
-    session->line_len = 0;
-    session->skip_after_cr = after_cr;
-    session->skip_told = told;
-}
-
-/* put_aside keeps an unfinished line until its rest comes. */
-static void put_aside(struct session *session, struct bytes part)
-{
-    if (session->line_len + part.len > LIMIT_LINE) {
-        begin_skipping(session, part.data[part.len - 1] == '\r', false);
-        return;
-    }
-    if (session->line == NULL)
-        session->line = blocks_take(&session->server->lines);
-    if (session->line == NULL) {
-        session_leave(session, REPLY_TOO_MANY_CONNECTIONS); /* as if there were no slot */
-        return;
-    }
-    memcpy(session->line + session->line_len, part.data, part.len);
-    session->line_len = (uint16_t)(session->line_len + part.len);
-}
-
-/* run_line takes a line up to, not including, its LF. Only CR LF ends a line (RFC 5321 2.3.8):
- * after a bare LF the rest, up to the next CR LF, is part of the same bad line. */
-static void run_line(struct session *session, struct bytes line, bool more_behind)
-{
-    if (line.len == 0 || line.data[line.len - 1] != '\r') {
-        begin_skipping(session, false, true);
-        session_refuse(session, REPLY_BARE_NEWLINE_COMMAND);
-    } else if (line.len + 1 > LIMIT_LINE) {
-        session_refuse(session, REPLY_LINE_TOO_LONG);
-    } else {
-        verbs_run(session, bytes_slice(line, 0, line.len - 1), more_behind);
-    }
-}
-
-/* read_command takes one line, or what there is of it, from the front of `in`. Returns the octets
- * taken. */
-static size_t read_command(struct session *session, struct bytes in)
-{
-    size_t newline = bytes_find(in, '\n');
-    if (newline == in.len) {
-        put_aside(session, in);
-        return in.len;
-    }
-    bool more_behind = newline + 1 < in.len;
-    if (session->line_len == 0) {
-        if (newline == 1 && proxy_begins(in)) { /* version 2 begins with empty lines */
-            session_leave(session, REPLY_FOREIGN_PROXY);
-            return in.len;
-        }
-        run_line(session, bytes_slice(in, 0, newline), more_behind);
-        return newline + 1;
-    }
-    if (newline > 0)
-        put_aside(session, bytes_slice(in, 0, newline));
-    if (session->mode == SESSION_SKIP_LINE || session->line == NULL)
-        return newline; /* too long by now: the newline itself ends the skipping */
-    struct bytes line = bytes_make(session->line, session->line_len);
-    session->line_len = 0;
-    run_line(session, line, more_behind);
-    blocks_give(&session->server->lines, session->line);
-    session->line = NULL;
-    return newline + 1;
-}
-
-static size_t skip_line(struct session *session, struct bytes in)
-{
-    size_t newline = bytes_find(in, '\n');
-    if (newline == in.len) {
-        session->skip_after_cr = in.data[in.len - 1] == '\r';
-        return in.len;
-    }
-    bool ends = newline > 0 ? in.data[newline - 1] == '\r' : session->skip_after_cr;
-    session->skip_after_cr = false;
-    if (!ends)
-        return newline + 1;
-    session->mode = SESSION_COMMAND;
-    if (!session->skip_told)
-        session_refuse(session, REPLY_LINE_TOO_LONG);
-    return newline + 1;
-}
 
 /* stall parks the session until the staging ring has room. Meanwhile no time of the client's runs.
  */
@@ -309,10 +224,12 @@ static void answer_message(struct session *session, enum reply reply)
     end_message(session, reply_code(reply));
 }
 
-/* commit hands the complete message to the writer, or to the next hop. */
+/* commit hands the complete message, signed, to the writer, or to the next hop. */
 static void commit(struct session *session)
 {
     struct server *server = session->server;
+    if (signing_text_ended(session))
+        return;
     struct stamp stamp = asking_stamp(session);
     if (asking_text_ended(session, &stamp))
         return;
@@ -401,8 +318,8 @@ static size_t read_chunk(struct session *session, struct bytes in)
 static size_t read_some(struct session *session, struct bytes in)
 {
     switch ((enum session_mode)session->mode) {
-    case SESSION_COMMAND: return read_command(session, in);
-    case SESSION_SKIP_LINE: return skip_line(session, in);
+    case SESSION_COMMAND: return lines_read(session, in);
+    case SESSION_SKIP_LINE: return lines_skip(session, in);
     case SESSION_DATA: return read_data(session, in);
     case SESSION_CHUNK: return read_chunk(session, in);
     case SESSION_COMMIT:
@@ -411,11 +328,23 @@ static size_t read_some(struct session *session, struct bytes in)
     case SESSION_ASK:
     case SESSION_AUTHING:
     case SESSION_TARPIT: break;
-    case SESSION_AUTH: return read_command(session, in);
+    case SESSION_AUTH: return lines_read(session, in);
     case SESSION_PROXY:
     case SESSION_DELAY: return gate_received(session, in);
     }
     CHECK(false); /* a stream that is paused or in a handshake brings nothing */
+}
+
+/* read_discreetly leaves no line in memory that a user has sent: it may hold a secret, or the
+ * beginning of one. */
+static size_t read_discreetly(struct session *session, struct bytes in)
+{
+    bool lines = session->mode == SESSION_COMMAND || session->mode == SESSION_AUTH ||
+                 session->mode == SESSION_SKIP_LINE;
+    size_t taken = read_some(session, in);
+    if (session->submission && lines)
+        lines_wipe(bytes_slice(in, 0, taken));
+    return taken;
 }
 
 /* waiting: the session is paused, and not for the client to read. */
@@ -459,8 +388,10 @@ size_t session_received(struct stream *stream, void *owner, const uint8_t *data,
             stream_pause(stream); /* session_writable goes on when replies have left */
             break;
         }
-        in = bytes_skip(in, read_some(session, in));
+        in = bytes_skip(in, read_discreetly(session, in));
     }
+    if (session->submission && stream->state != STREAM_OPEN)
+        lines_wipe(in); /* nobody will read it */
     return len - in.len;
 }
 

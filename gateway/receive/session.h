@@ -87,6 +87,7 @@ struct session {
     bool discreet : 1;      /* AUTH was said: what stands behind it may be a secret */
     bool doubtful : 1;      /* DATA was refused: what comes may be the text all the same */
     bool asked_text : 1;    /* DATA or BDAT was the last command, and beyond doubt */
+    bool submission : 1;    /* role of the listener when the client came */
     uint8_t traced;         /* a bit for each watcher of it (receive/trace.h) */
     uint8_t helo_len;
     uint8_t helo_short[SESSION_HELO_SHORT]; /* its name, unless it is longer */

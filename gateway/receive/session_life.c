@@ -1,6 +1,8 @@
 /* How a session begins and ends, and where TLS comes in between: see session.h. */
 #include "gateway/base/check.h"
+#include "gateway/receive/authenticating.h"
 #include "gateway/receive/gate.h"
+#include "gateway/receive/lines.h"
 #include "gateway/receive/server.h"
 #include "gateway/receive/server_log.h"
 #include "gateway/receive/tarpit.h"
@@ -107,6 +109,8 @@ void session_opened(struct worker *worker, struct stream *stream, void *owner)
     session->opened_ms = (uint32_t)(worker->now_us / 1000);
     session->listener = (uint8_t)worker->accepted_listener;
     session->tls = (uint8_t)server_tls_of(server, worker->accepted_listener);
+    const struct server_listener *listener = server_listener(server, session->listener);
+    session->submission = listener != NULL && listener->submission;
     gate_enter(session);
 }
 
@@ -129,7 +133,9 @@ static void say_bye(struct session *session)
 void session_drain(struct session *session)
 {
     bool timed = session->mode == SESSION_COMMAND || session->mode == SESSION_SKIP_LINE ||
-                 session->mode == SESSION_HANDSHAKE;
+                 session->mode == SESSION_HANDSHAKE || session->mode == SESSION_AUTH;
+    if (authenticating_drain(session))
+        return;
     if (session->mode == SESSION_TARPIT)
         session_deadline(session, 0); /* its reply now, and then here again */
     if (session->state > SESSION_READY || session->mode == SESSION_ASK ||
@@ -165,6 +171,7 @@ void session_secured(struct stream *stream, void *owner)
     session->line_len = 0;
     session->forgiven = 0;
     session->discreet = session->doubtful = session->asked_text = false;
+    authenticating_forget(session);
     if (session->tls == SERVER_TLS_IMPLICIT)
         gate_welcome(session);
     else
@@ -180,6 +187,8 @@ void session_timed_out(struct stream *stream, void *owner)
         tarpit_over(session);
     else if (session->mode == SESSION_PROXY || session->mode == SESSION_DELAY)
         gate_timed_out(session);
+    else if (session->mode == SESSION_AUTHING)
+        authenticating_timed_out(session);
     else
         session_leave(session, draining ? REPLY_SHUTTING_DOWN : REPLY_TIMED_OUT);
 }
@@ -203,10 +212,10 @@ void session_closed(struct stream *stream, void *owner, int error)
     if (error == -EPROTO || session->mode == SESSION_HANDSHAKE)
         end_insecure(session, stream, error);
     list_remove(&session->stalled);
-    blocks_give(&server->lines, session->line);
-    session->line = NULL;
+    lines_drop(session);
     session_set_helo(session, bytes_make(NULL, 0));
     session_drop_transaction(session);
+    authenticating_forget(session);
     gate_leave(session);
     /* After QUIT many close without reading the farewell of TLS, which makes it a reset. */
     bool in_order = error == -ECONNRESET && session->left;

@@ -8,23 +8,27 @@
 
 struct signing;
 
+enum { SIGNING_LEN_MAX = DKIM_KEYS_MAX * DKIM_FIELD_MAX };
+
 /* signing_new: once the header section is whole, if its From domain has keys. NULL: nothing to be
- * signed, or (*refusal) no memory. signing_over tells whether it may be freed now (no helper works
- * on it), as asking_over does. */
+ * signed, or (*refusal) no memory. It lies in the transaction's arena and looks at the header of
+ * `fixups` until the signature is made. signing_over tells whether it may be freed now (no helper
+ * works on it), as asking_over does. signing_free: NULL is allowed. */
 struct signing *signing_new(struct session *session, const struct fixups *fixups,
-                            enum reply *refusal);
-bool signing_over(struct transaction *transaction) __attribute__((warn_unused_result));
+                            enum reply *refusal) __attribute__((warn_unused_result));
+bool signing_over(const struct transaction *transaction) __attribute__((warn_unused_result));
 void signing_free(struct signing *signing);
 
 /* signing_body takes the next piece of the body as it is stored. */
 void signing_body(struct signing *signing, struct bytes text);
 
-/* signing_text_ended: the text is whole. False: the fields are made (signing_fields), go on. True:
- * the session waits, and hears session_commit. */
+/* signing_text_ended: the text is whole. False: go on: there is nothing to be signed, or the fields
+ * are made, or that failed, and the transaction has REPLY_SIGNING_FAILED as its refusal: unsigned
+ * it might be refused far away. True: the session waits, and hears session_commit. */
 bool signing_text_ended(struct session *session) __attribute__((warn_unused_result));
 
-/* signing_fields are the DKIM-Signature fields for envelope.added; empty: it failed, and the
- * message is sent without (the log says so). */
-struct bytes signing_fields(const struct signing *signing);
+/* signing_fields writes the DKIM-Signature fields to `out` of SIGNING_LEN_MAX octets, and returns
+ * their length; 0: none. */
+size_t signing_fields(const struct signing *signing, char *out);
 
 #endif

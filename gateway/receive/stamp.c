@@ -5,6 +5,7 @@
 #include "parser/address.h"
 
 #include <arpa/inet.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -36,9 +37,8 @@ static void two_digits(char *out, int value)
     out[1] = (char)('0' + value % 10);
 }
 
-/* add_date writes RFC 5322 date-time in UTC. The broken-down form is kept a second, as a busy
- * worker stamps many messages in one. */
-static void add_date(struct text *text, uint64_t wall_us)
+/* The broken-down form is kept a second, as a busy worker stamps many messages in one. */
+void stamp_date(uint64_t wall_us, char out[STAMP_DATE_LEN])
 {
     static const char days[] = "SunMonTueWedThuFriSat";
     static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
@@ -59,7 +59,7 @@ static void add_date(struct text *text, uint64_t wall_us)
         two_digits(date + 23, tm.tm_sec);
         kept = seconds;
     }
-    add(text, bytes_make(date, STAMP_DATE_LEN));
+    memcpy(out, date, STAMP_DATE_LEN);
 }
 
 size_t stamp_peer(const union address_any *peer, char *out)
@@ -90,12 +90,13 @@ size_t stamp_peer(const union address_any *peer, char *out)
 /* protocol: HELO inside TLS has no name of its own. */
 static const char *protocol(const struct stamp *stamp)
 {
-    bool secure = stamp->tls != NULL;
-    if (stamp->utf8)
-        return secure ? "UTF8SMTPS" : "UTF8SMTP";
-    if (!stamp->extended)
+    static const char *const names[2][2][2] = {
+        [false] = {{"ESMTP", "ESMTPA"},       {"ESMTPS", "ESMTPSA"}      },
+        [true] = {{"UTF8SMTP", "UTF8SMTPA"}, {"UTF8SMTPS", "UTF8SMTPSA"}},
+    };
+    if (!stamp->utf8 && !stamp->extended)
         return "SMTP";
-    return secure ? "ESMTPS" : "ESMTP";
+    return names[stamp->utf8][stamp->tls != NULL][stamp->user.len > 0];
 }
 
 /* add_name puts what a certificate says into a comment (RFC 5322 3.2.2): only what can't end it, or
@@ -125,7 +126,7 @@ static void add_tls(struct text *text, const struct tls_info *tls)
 size_t stamp_received(const struct stamp *stamp, char *out)
 {
     struct text text = {out, 0};
-    char peer[STAMP_PEER_LEN];
+    char peer[STAMP_PEER_LEN], date[STAMP_DATE_LEN];
     enum address_domain_kind kind;
     size_t peer_len = stamp_peer(stamp->peer, peer);
     add_string(&text, "Received: from ");
@@ -151,8 +152,74 @@ size_t stamp_received(const struct stamp *stamp, char *out)
         add(&text, stamp->recipient);
         add_string(&text, ">");
     }
+    if (stamp->priority != 0) { /* RFC 6710: an additional clause of RFC 5321 4.4 */
+        char digit[2] = {(char)('0' + abs(stamp->priority)), '\0'};
+        add_string(&text, stamp->priority < 0 ? "\r\n\tpriority -" : "\r\n\tpriority ");
+        add_string(&text, digit);
+    }
     add_string(&text, ";\r\n\t");
-    add_date(&text, stamp->wall_us);
+    stamp_date(stamp->wall_us, date);
+    add(&text, bytes_make(date, sizeof(date)));
     add_string(&text, "\r\n");
+    return text.len;
+}
+
+/* is_plain: a name that needs no quotes as a pvalue (RFC 8601 2.2): a token, or local-part and
+ * domain. What else that could be is not tried. */
+static bool is_plain(struct bytes name)
+{
+    size_t ats = 0;
+    for (size_t i = 0; i < name.len; i++) {
+        uint8_t c = name.data[i];
+        bool letter = (uint8_t)(byte_lower(c) - 'a') < 26 || (uint8_t)(c - '0') < 10;
+        bool inner = i > 0 && i + 1 < name.len;
+        ats += c == '@';
+        if (!letter && c != '-' && c != '_' && c != '+' && !(inner && c == '@') &&
+            !(inner && c == '.' && name.data[i - 1] != '.' && name.data[i - 1] != '@' &&
+              name.data[i + 1] != '@'))
+            return false;
+    }
+    return ats <= 1;
+}
+
+static bool is_ascii(struct bytes name)
+{
+    for (size_t i = 0; i < name.len; i++)
+        if (name.data[i] >= 0x80)
+            return false;
+    return true;
+}
+
+static void add_quoted(struct text *text, struct bytes name)
+{
+    add_string(text, "\"");
+    for (size_t i = 0; i < name.len; i++) {
+        if (name.data[i] == '"' || name.data[i] == '\\')
+            add_string(text, "\\");
+        add(text, bytes_slice(name, i, i + 1));
+    }
+    add_string(text, "\"");
+}
+
+size_t stamp_results(const struct stamp *stamp, char *out)
+{
+    struct text text = {out, 0};
+    if (!stamp->results || stamp->user.len == 0)
+        return 0;
+    add_string(&text, "Authentication-Results: ");
+    add(&text, stamp->hostname);
+    add_string(&text, ";\r\n\tauth=pass (");
+    add_string(&text, stamp->mechanism);
+    add_string(&text, ")");
+    /* A name in UTF-8 has no form in a header section that is none of RFC 6532. */
+    if (stamp->utf8 || is_ascii(stamp->user)) {
+        add_string(&text, "\r\n\tsmtp.auth=");
+        if (is_plain(stamp->user))
+            add(&text, stamp->user);
+        else
+            add_quoted(&text, stamp->user);
+    }
+    add_string(&text, "\r\n");
+    CHECK(text.len <= STAMP_RESULTS_MAX);
     return text.len;
 }

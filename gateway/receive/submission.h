@@ -34,20 +34,32 @@ enum submission_sender {
     SUBMISSION_SENDER_FORCE = 2, /* ... and a Sender that is there is replaced */
 };
 
-/* session_is_submission: its listener has role = submission (its EHLO, its rules). */
+/* submission_is: its listener has role = submission (its EHLO, its rules). submission_has_user: and
+ * a user has logged in. */
 bool submission_is(const struct session *session);
+bool submission_has_user(const struct session *session);
 
-/* submission_mail judges a MAIL command: 530 5.7.0 without login, 553 5.7.1 for a reverse-path that
- * is not the user's, 450 4.7.1 over the limit. REPLY_NONE: it may proceed, as submitted mail. */
+/* submission_mail judges a MAIL command at such a listener: 530 5.7.0 without login, 553 5.7.1 for
+ * a reverse-path that is not the user's, 552 5.3.4, 450 4.7.1 over the limit. REPLY_NONE: it is
+ * counted, and may proceed as submitted mail: submission_begin makes the session's new transaction
+ * one. False: no memory. */
 enum reply submission_mail(struct session *session, const struct command *mail);
+bool submission_begin(struct session *session) __attribute__((warn_unused_result));
 
-/* submission_recipient judges a RCPT that the directory calls RELAY_DENIED or ROUTED: in a
- * transaction of submitted mail its mailbox becomes a foreign recipient. */
+/* submission_ended: the session lets go of a transaction of submitted mail. What came to nothing
+ * does not count. */
+void submission_ended(struct session *session);
+
+/* submission_recipient judges a RCPT that the directory does not take: in a transaction of
+ * submitted mail a mailbox of a domain that is not ours becomes a recipient abroad. Else 550 5.7.1.
+ * submission_recipient_here adds what the directory has taken. Both count it; 450 4.7.1: one too
+ * many. */
 enum reply submission_recipient(struct session *session, const struct command *rcpt);
+enum reply submission_recipient_here(struct session *session, const struct command *rcpt,
+                                     const struct directory_expansion *expansion);
 
-/* submission_counted counts an accepted recipient against the user's limit; 450 4.7.1: one too
- * many.
- */
-enum reply submission_count_recipient(struct session *session);
+/* submission_header judges and mends the header section of a transaction of submitted mail
+ * (fixups_mend), once it is whole, or the text is over. */
+enum reply submission_header(struct transaction *transaction);
 
 #endif

@@ -5,6 +5,7 @@
 #include "gateway/base/check.h"
 #include "gateway/base/limits.h"
 #include "gateway/receive/server.h"
+#include "gateway/receive/submission.h"
 
 #include <string.h>
 
@@ -20,7 +21,8 @@ static bool is_late(struct session *session)
 {
     const struct server *server = session->server;
     const struct server_options *options = server->options;
-    if (options->tarpit_s == 0 || session->exempt || server->draining)
+    if (options->tarpit_s == 0 || session->exempt || server->draining ||
+        submission_has_user(session))
         return false;
     if (session->refused <= options->tarpit_after)
         session->refused++;
@@ -64,9 +66,13 @@ void tarpit_refuse_line(struct session *session, struct bytes line)
 
 static void release(struct worker *worker, struct stream *stream)
 {
-    const struct session *session = stream_owner(stream);
-    if (stream->state == STREAM_OPEN && stream->held_count > 0 && session->mode == SESSION_TARPIT)
+    struct session *session = stream_owner(stream);
+    if (stream->state != STREAM_OPEN || stream->held_count == 0)
+        return;
+    if (session->mode == SESSION_TARPIT)
         stream_set_deadline(worker, stream, worker->now_us);
+    else if (session->mode == SESSION_AUTHING) /* a client has to wait for its reply there */
+        session_leave(session, REPLY_EARLY_INPUT);
 }
 
 void tarpit_turn(struct server *server)

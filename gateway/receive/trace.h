@@ -82,8 +82,10 @@ void trace_renamed(struct session *session);
 void trace_command(struct session *session, struct bytes line, const struct command *command,
                    enum command_result result);
 
-/* To be called for a session that is traced: a reply leaves; the text has ended; TLS is active, or
+/* To be called for a session that is traced: a response to AUTH's challenge has come, of so many
+ * octets; a reply leaves; the text has ended; TLS is active, or
  * has failed; the connection is gone. */
+void trace_response(struct session *session, size_t octets);
 void trace_reply(struct session *session, struct bytes line);
 void trace_text(struct session *session);
 void trace_tls(const struct session *session, const struct tls_info *info);

@@ -253,10 +253,22 @@ void trace_command(struct session *session, struct bytes text, const struct comm
     log_end(&line);
 }
 
+void trace_response(struct session *session, size_t octets)
+{
+    struct log_line line = begin_session(session, "response", session->traced);
+    log_number(&line, "octets", octets);
+    log_end(&line);
+}
+
+/* trace_reply: a challenge of AUTH is no text for people, and may tell of a user's salt. */
 void trace_reply(struct session *session, struct bytes text)
 {
+    bool challenge = text.len > 4 && memcmp(text.data, "334 ", 4) == 0;
+    size_t shown = challenge ? 3 : text.len < 2 ? 0 : text.len - 2;
     struct log_line line = begin_session(session, "reply", session->traced);
-    add_text(&line, "text", bytes_slice(text, 0, text.len < 2 ? 0 : text.len - 2));
+    add_text(&line, "text", bytes_slice(text, 0, shown));
+    if (challenge)
+        log_number(&line, "octets", text.len - 6);
     log_end(&line);
 }
 

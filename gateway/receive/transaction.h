@@ -26,6 +26,7 @@ struct transaction_context {
     struct blocks *blocks;
     struct staging *staging;
     struct blocks *chunks;    /* of COLLECTION_CHUNK octets, for text that is collected */
+    struct blocks *headers;   /* of LIMIT_PIECE octets, for header sections of submitted mail */
     uint32_t blocks_reserved; /* that recipients must leave for everybody's replies and text */
     struct envelope_recipient
         *scratch; /* room for as many recipients as the configuration can allow */
@@ -64,18 +65,21 @@ struct transaction {
     struct collection *collection;   /* text that was collected and is not staged; NULL: none */
     uint8_t *pending;                /* text too short for a record of its own; a block, or NULL */
     uint32_t pending_len;
-    uint32_t parts;         /* BODY records staged */
-    uint32_t refused_count; /* RCPT commands that were answered 4xx or 5xx */
-    enum reply refusal;     /* why the message will be refused at its end; REPLY_NONE: it won't */
-    bool binary;            /* BODY=BINARYMIME: the law of lines does not apply */
-    bool chunked;           /* BDAT */
-    bool committed;         /* the COMMIT is staged, at commit_position */
-    bool collecting;        /* text goes to `collection`, as long as it fits there */
-    uint64_t size;          /* octets of text as MAIL announced them; 0: it did not */
-    uint64_t octets;        /* of text as received, stored or not */
-    uint64_t begun_us;      /* monotonic: MAIL */
-    uint64_t data_us;       /* monotonic: DATA, or the first BDAT */
-    uint64_t ended_us;      /* monotonic: the last octet of the text; 0: not yet */
+    uint32_t parts;          /* BODY records staged */
+    uint32_t refused_count;  /* RCPT commands that were answered 4xx or 5xx */
+    enum reply refusal;      /* why the message will be refused at its end; REPLY_NONE: it won't */
+    bool binary;             /* BODY=BINARYMIME: the law of lines does not apply */
+    bool chunked;            /* BDAT */
+    bool committed;          /* the COMMIT is staged, at commit_position */
+    bool collecting;         /* text goes to `collection`, as long as it fits there */
+    bool holding;            /* text goes to `fixups`, until that has the header section */
+    uint32_t recipients_max; /* those of the context, or of submission */
+    uint64_t message_size_max; /* likewise */
+    uint64_t size;             /* octets of text as MAIL announced them; 0: it did not */
+    uint64_t octets;           /* of text as received, stored or not */
+    uint64_t begun_us;         /* monotonic: MAIL */
+    uint64_t data_us;          /* monotonic: DATA, or the first BDAT */
+    uint64_t ended_us;         /* monotonic: the last octet of the text; 0: not yet */
     uint64_t commit_position;
 };
 
@@ -124,9 +128,10 @@ size_t transaction_stamp(const struct transaction_context *context,
 
 enum transaction_commit { TRANSACTION_COMMITTED, TRANSACTION_REFUSED, TRANSACTION_NO_ROOM };
 
-/* transaction_commit ends the message: stages what was collected, and its COMMIT with the Received
- * field of transaction_stamp. TRANSACTION_REFUSED: transaction->refusal
- * says why. TRANSACTION_NO_ROOM: again when staging has advanced. */
+/* transaction_commit ends the message: stages what was collected, and its COMMIT with the fields
+ * that we put before the text: Received, and the DKIM-Signature fields of submitted mail.
+ * TRANSACTION_REFUSED: transaction->refusal says why. TRANSACTION_NO_ROOM: again when staging has
+ * advanced. */
 enum transaction_commit transaction_commit(const struct transaction_context *context,
                                            struct transaction *transaction, struct stamp *stamp);
 

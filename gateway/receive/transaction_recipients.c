@@ -186,8 +186,9 @@ static enum reply has_room(const struct transaction_context *context,
         ++*fresh;
         octets += sizeof(struct transaction_recipient) + targets[i].mailbox.len + 8;
     }
-    if (*fresh > context->recipients_max - transaction->envelope.recipient_count)
-        return *fresh > context->recipients_max ? REPLY_ALIAS_TOO_LONG : REPLY_TOO_MANY_RECIPIENTS;
+    if (*fresh > transaction->recipients_max - transaction->envelope.recipient_count)
+        return *fresh > transaction->recipients_max ? REPLY_ALIAS_TOO_LONG
+                                                    : REPLY_TOO_MANY_RECIPIENTS;
     size_t blocks = target_count == 1 ? 0 : octets / (BLOCK_SIZE - 512) + 1;
     if (context->blocks->count - context->blocks->used < context->blocks_reserved + blocks)
         return REPLY_NO_MEMORY;

@@ -5,11 +5,14 @@
 #include "gateway/base/check.h"
 #include "gateway/base/limits.h"
 #include "gateway/receive/asking.h"
+#include "gateway/receive/authenticating.h"
 #include "gateway/receive/gate.h"
 #include "gateway/receive/greylisting.h"
 #include "gateway/receive/server.h"
 #include "gateway/receive/server_log.h"
+#include "gateway/receive/submission.h"
 #include "gateway/receive/tarpit.h"
+#include "gateway/receive/terms.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -32,17 +35,27 @@ static enum server_ehlo offered(struct session *session)
     return session->tls == SERVER_TLS_NONE ? SERVER_EHLO_CLEAR : SERVER_EHLO_STARTTLS;
 }
 
-/* say_ehlo says what is offered; to those whom XCLIENT is for, that, too, in the second line. */
+/* say_ehlo says what is offered. Behind the first line: to those whom XCLIENT is for, that, too;
+ * how to log in, and what submitted mail may ask for. */
 static void say_ehlo(struct session *session)
 {
-    struct bytes text = server_ehlo(session->server, offered(session));
-    if (session->trusted) {
+    struct bytes text = server_ehlo(session->server, session->submission, offered(session));
+    char auth[AUTHENTICATING_OFFER_MAX], terms[TERMS_EHLO_MAX];
+    size_t terms_len =
+        terms_ehlo(terms_rules(session), session->server->worker->now_wall_us, terms);
+    if (session->trusted || session->submission) {
         size_t first = bytes_find(text, '\n') + 1;
         session_say(session, bytes_slice(text, 0, first));
-        session_say(session, BYTES("250-XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR "
-                                   "DESTPORT\r\n"));
         text = bytes_skip(text, first);
     }
+    if (session->trusted)
+        session_say(session, BYTES("250-XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR "
+                                   "DESTPORT\r\n"));
+    size_t auth_len = session->submission ? authenticating_offers(session, auth) : 0;
+    if (auth_len > 0)
+        session_say(session, bytes_make(auth, auth_len));
+    if (terms_len > 0)
+        session_say(session, bytes_make(terms, terms_len));
     session_say(session, text);
 }
 
@@ -96,6 +109,18 @@ static enum reply over_rate(struct session *session)
     return REPLY_NONE;
 }
 
+/* over_limit: a message that nobody answers for is too big, or comes too often. */
+static enum reply over_limit(struct session *session, const struct command *mail)
+{
+    struct server *server = session->server;
+    if (mail->has_size && mail->size > server->options->message_size_max)
+        return REPLY_MESSAGE_TOO_BIG;
+    enum reply refusal = over_rate(session);
+    if (refusal != REPLY_NONE)
+        server_log_refused(server, session, refusal);
+    return refusal;
+}
+
 static enum reply do_mail(struct session *session, const struct command *command)
 {
     struct server *server = session->server;
@@ -104,19 +129,26 @@ static enum reply do_mail(struct session *session, const struct command *command
         return unable;
     if (command->requiretls && !session_is_secure(session))
         return REPLY_REQUIRETLS_IN_CLEAR;
-    if (command->has_size && command->size > server->options->message_size_max)
-        return REPLY_MESSAGE_TOO_BIG;
-    unable = over_rate(session);
-    if (unable != REPLY_NONE) {
-        server_log_refused(server, session, unable);
+    bool submitted = submission_is(session);
+    struct envelope_terms terms = {0};
+    if (command->asks != 0 && submission_has_user(session))
+        unable = terms_judge(terms_rules(session), command, server->worker->now_wall_us, &terms);
+    if (unable != REPLY_NONE)
         return unable;
-    }
+    unable = submitted ? submission_mail(session, command) : over_limit(session, command);
+    if (unable != REPLY_NONE)
+        return unable;
     session->transaction = transaction_new(&server->context, command, server_id_next(server));
     if (session->transaction == NULL)
         return REPLY_NO_MEMORY;
+    session->transaction->envelope.terms = terms;
     session->transaction->session = session;
     session->transaction->session_id = session->id;
     session->transaction->begun_us = server->worker->now_us;
+    if (submitted && !submission_begin(session)) {
+        session_drop_transaction(session);
+        return REPLY_NO_MEMORY;
+    }
     session->state = SESSION_MAIL;
     return REPLY_SENDER_OK;
 }
@@ -137,19 +169,23 @@ static enum reply check_recipient(struct session *session, const struct command 
             return reply;
         if (asking_recipient(session, command, expansion->flags, &reply))
             return reply;
+        if (session->transaction->fixups != NULL)
+            return submission_recipient_here(session, command, expansion);
         return transaction_recipients_add(&server->context, session->transaction, command,
                                           expansion->targets, expansion->target_count,
                                           expansion->aliased);
     case DIRECTORY_NO_SUCH_USER: return REPLY_NO_SUCH_USER;
-    case DIRECTORY_ROUTED:
-    case DIRECTORY_RELAY_DENIED: return REPLY_RELAY_DENIED;
+    case DIRECTORY_ROUTED: return REPLY_RELAY_DENIED;
+    case DIRECTORY_RELAY_DENIED: return submission_recipient(session, command);
     case DIRECTORY_LOOP: return REPLY_ALIAS_LOOP;
     case DIRECTORY_TOO_MANY: return REPLY_ALIAS_TOO_LONG;
     case DIRECTORY_LATER: return REPLY_SRS_LATER;
     case DIRECTORY_BAD_SRS:
         server_log_bad_srs(server, session, command->address.text);
         return REPLY_BAD_SRS;
-    case DIRECTORY_BAD_ADDRESS: return REPLY_BAD_FORWARD_PATH;
+    case DIRECTORY_BAD_ADDRESS:
+        reply = submission_recipient(session, command); /* elsewhere names may be so long */
+        return reply == REPLY_RELAY_DENIED ? REPLY_BAD_FORWARD_PATH : reply;
     }
     CHECK(false);
 }
@@ -232,7 +268,7 @@ static enum reply do_bdat(struct session *session, const struct command *command
     if (session->state == SESSION_RCPT)
         begin_text(session);
     session->state = SESSION_CHUNKS;
-    if (command->size > session->server->options->message_size_max - transaction->octets &&
+    if (command->size > transaction->message_size_max - transaction->octets &&
         transaction->refusal == REPLY_NONE)
         transaction->refusal = REPLY_MESSAGE_TOO_BIG;
     return REPLY_NONE;
@@ -277,6 +313,11 @@ static enum reply do_starttls(struct session *session, const struct command *com
 {
     (void)command;
     return session_start_tls(session);
+}
+
+static enum reply do_auth(struct session *session, const struct command *command)
+{
+    return authenticating_begin(session, command->argument);
 }
 
 static enum reply do_missing(struct session *session, const struct command *command)
@@ -335,7 +376,7 @@ static const struct rule rules[VERB_COUNT] = {
     [VERB_NOOP]     = {IN_ANY,              MORE, CLEAR,  COMMAND_MAX, do_noop},     /* 4.1.1.9 */
     [VERB_QUIT]     = {IN_ANY,              MORE, CLEAR,  COMMAND_MAX, do_quit},     /* 4.1.1.10 */
     [VERB_STARTTLS] = {IN(READY),           LAST, CLEAR,  COMMAND_MAX, do_starttls}, /* 3207 */
-    [VERB_AUTH]     = {IN_ANY,              LAST, SECURE, LIMIT_LINE,  do_missing},  /* 4954 */
+    [VERB_AUTH]     = {IN(READY),           LAST, SECURE, LIMIT_LINE,  do_auth},     /* 4954 */
     [VERB_XCLIENT]  = {IN(CONNECTED) | IN(READY),
                                             LAST, CLEAR,  LIMIT_LINE,  do_xclient},  /* edge.md */
     [VERB_PROXY]    = {IN_ANY,              MORE, CLEAR,  LIMIT_LINE,  do_foreign},  /* edge.md */
@@ -350,6 +391,8 @@ static enum reply wrong_order(const struct session *session, enum verb verb)
         return REPLY_GREET_FIRST;
     if (session->state == SESSION_CHUNKS)
         return REPLY_DATA_AFTER_BDAT;
+    if (verb == VERB_AUTH)
+        return REPLY_AUTH_IN_TRANSACTION;
     if (verb == VERB_MAIL)
         return REPLY_NESTED_MAIL;
     if (verb == VERB_STARTTLS || verb == VERB_XCLIENT)
@@ -370,8 +413,14 @@ static enum reply not_now(struct session *session, enum verb verb)
         return REPLY_TLS_ACTIVE;
     if (rules[verb].tls_first && must_secure(session))
         return REPLY_TLS_FIRST;
+    if (verb == VERB_AUTH && !session->submission)
+        return REPLY_NOT_OFFERED;
+    if (verb == VERB_AUTH && authenticating_user(session).len > 0)
+        return REPLY_AUTH_TWICE;
     if (!(rules[verb].allowed & 1u << session->state))
         return wrong_order(session, verb);
+    if (verb == VERB_AUTH && !session->extended)
+        return REPLY_BAD_SEQUENCE; /* who said HELO was offered nothing */
     return REPLY_NONE;
 }
 
@@ -433,10 +482,16 @@ static enum reply judge_command(struct session *session, struct bytes line, bool
     enum reply refusal = not_now(session, command->verb);
     if (refusal != REPLY_NONE)
         return refusal;
+    if (command->asks != 0 && !terms_offered(terms_rules(session), command))
+        return REPLY_UNKNOWN_PARAMETER;
     if (result != COMMAND_OK)
         return wrong_command(result, command->verb);
     if (command->verb == VERB_STARTTLS && more_behind) {
         session_leave(session, REPLY_CLEAR_BEHIND_STARTTLS);
+        return REPLY_NONE;
+    }
+    if (command->verb == VERB_AUTH && more_behind) { /* no backend is to be asked for nothing */
+        session_leave(session, REPLY_EARLY_INPUT);
         return REPLY_NONE;
     }
     enum reply reply = rule->proceed(session, command);
@@ -454,8 +509,10 @@ void verbs_run(struct session *session, struct bytes line, bool more_behind)
     enum reply reply = judge_command(session, line, more_behind, &command);
     unsigned code = reply_code(reply);
     bool bad = code == 500 || code == 501 || code == 502 || code == 503 || code == 530 ||
-               code == 555 || reply == REPLY_BAD_SRS; /* a guess at an SRS hash */
-    if (session->mode == SESSION_HANDSHAKE || session->mode == SESSION_ASK)
+               code == 504 || code == 538 || code == 555 ||
+               reply == REPLY_BAD_SRS; /* a guess at an SRS hash */
+    if (session->mode == SESSION_HANDSHAKE || session->mode == SESSION_ASK ||
+        session->mode == SESSION_AUTHING)
         return; /* it has said all, and has a deadline of its own */
     if (command.verb == VERB_MAIL)
         session->forgiven = 0; /* nothing was pipelined behind the one before any more */

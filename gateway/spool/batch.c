@@ -154,15 +154,18 @@ static void seal_commit(const struct sealing *at)
     struct envelope_head head;
     CHECK(record->payload_len >= sizeof head && batch->arrival_count < BATCH_ARRIVALS);
     memcpy(&head, record + 1, sizeof head);
+    struct envelope_terms terms = envelope_terms_of(bytes_make(record + 1, record->payload_len));
     struct spool_message message = {.message_id = record->message_id,
                                     .first_generation = batch->generation,
                                     .first_offset = at->offset,
                                     .generation = batch->generation,
                                     .offset = at->offset,
                                     .text_len = head.text_len,
-                                    .arrival_s = head.arrival_us / 1000000,
+                                    .arrival_s = (uint32_t)(head.arrival_us / 1000000),
+                                    .release_s = terms.release_s,
                                     .recipient_count = head.recipient_count,
-                                    .port = (uint16_t)stretch->port,
+                                    .port = (uint8_t)stretch->port,
+                                    .priority = terms.priority,
                                     .position = at->position};
     CHECK(head.message_id == record->message_id && record->message_id != 0);
     if (record->part == 0) {

@@ -6,10 +6,34 @@
 
 enum { RECIPIENT_HEAD = 5 /* two lengths and notify */ };
 
+bool envelope_has_terms(const struct envelope_terms *terms)
+{
+    return terms->release_s != 0 || terms->by_s != 0 || terms->priority != 0;
+}
+
+static bool terms_are_good(const struct envelope_terms *terms)
+{
+    unsigned modes = ENVELOPE_BY_RETURN | ENVELOPE_BY_TRACE;
+    return terms->priority >= -ENVELOPE_PRIORITY_MAX && terms->priority <= ENVELOPE_PRIORITY_MAX &&
+           (terms->by_mode & ~modes) == 0;
+}
+
+/* What stands before the strings. */
+static size_t fixed_size(uint32_t version)
+{
+    return sizeof(struct envelope_head) +
+           (version == ENVELOPE_PLAIN ? 0 : sizeof(struct envelope_terms));
+}
+
+static enum envelope_version version_of(const struct envelope *envelope)
+{
+    return envelope_has_terms(&envelope->terms) ? ENVELOPE_WITH_TERMS : ENVELOPE_PLAIN;
+}
+
 size_t envelope_size(const struct envelope *envelope, const struct envelope_recipient *recipients)
 {
-    size_t size = sizeof(struct envelope_head) + envelope->reverse_path.len + envelope->envid.len +
-                  envelope->added.len;
+    size_t size = fixed_size(version_of(envelope)) + envelope->reverse_path.len +
+                  envelope->envid.len + envelope->added.len;
     for (uint32_t i = 0; i < envelope->recipient_count; i++)
         size += RECIPIENT_HEAD + recipients[i].forward_path.len + recipients[i].orcpt.len;
     return size;
@@ -39,9 +63,9 @@ size_t envelope_write(const struct envelope *envelope, const struct envelope_rec
                       uint8_t *out)
 {
     CHECK(envelope->reverse_path.len <= UINT16_MAX && envelope->envid.len <= UINT16_MAX &&
-          envelope->added.len <= UINT32_MAX);
+          envelope->added.len <= UINT32_MAX && terms_are_good(&envelope->terms));
     struct envelope_head head = {
-        .version = ENVELOPE_VERSION,
+        .version = version_of(envelope),
         .flags = envelope->flags,
         .message_id = envelope->message_id,
         .arrival_us = envelope->arrival_us,
@@ -52,6 +76,8 @@ size_t envelope_write(const struct envelope *envelope, const struct envelope_rec
         .envid_len = (uint16_t)envelope->envid.len,
     };
     uint8_t *at = put(out, bytes_make(&head, sizeof head));
+    if (head.version == ENVELOPE_WITH_TERMS)
+        at = put(at, bytes_make(&envelope->terms, sizeof envelope->terms));
     at = put(at, envelope->reverse_path);
     at = put(at, envelope->envid);
     at = put(at, envelope->added);
@@ -74,9 +100,14 @@ bool envelope_read(struct bytes in, struct envelope *envelope)
         return false;
     memcpy(&head, in.data, sizeof head);
     size_t strings = (size_t)head.reverse_path_len + head.envid_len + head.added_len;
-    if (head.version != ENVELOPE_VERSION || in.len - sizeof head < strings)
+    size_t fixed = fixed_size(head.version);
+    if ((head.version != ENVELOPE_PLAIN && head.version != ENVELOPE_WITH_TERMS) || in.len < fixed ||
+        in.len - fixed < strings)
         return false;
-    size_t at = sizeof head + strings;
+    struct envelope_terms terms = envelope_terms_of(in);
+    if (!terms_are_good(&terms))
+        return false;
+    size_t at = fixed + strings;
     for (uint32_t i = 0; i < head.recipient_count; i++) {
         if (in.len - at < RECIPIENT_HEAD)
             return false;
@@ -88,18 +119,31 @@ bool envelope_read(struct bytes in, struct envelope *envelope)
     }
     if (at != in.len)
         return false;
-    const uint8_t *string = in.data + sizeof head;
+    const uint8_t *string = in.data + fixed;
     *envelope = (struct envelope){
         .message_id = head.message_id,
         .arrival_us = head.arrival_us,
         .text_len = head.text_len,
         .flags = head.flags,
         .recipient_count = head.recipient_count,
+        .terms = terms,
         .reverse_path = bytes_make(string, head.reverse_path_len),
         .envid = bytes_make(string + head.reverse_path_len, head.envid_len),
         .added = bytes_make(string + head.reverse_path_len + head.envid_len, head.added_len),
     };
     return true;
+}
+
+struct envelope_terms envelope_terms_of(struct bytes form)
+{
+    struct envelope_terms terms = {0};
+    uint32_t version;
+    memcpy(&version, form.data, sizeof version);
+    if (version == ENVELOPE_WITH_TERMS) {
+        CHECK(form.len >= fixed_size(version));
+        memcpy(&terms, form.data + sizeof(struct envelope_head), sizeof terms);
+    }
+    return terms;
 }
 
 struct envelope_recipient envelope_recipient_next(struct bytes in, size_t *cursor)
@@ -108,7 +152,7 @@ struct envelope_recipient envelope_recipient_next(struct bytes in, size_t *curso
     if (at == 0) {
         struct envelope_head head;
         memcpy(&head, in.data, sizeof head);
-        at = sizeof head + head.reverse_path_len + head.envid_len + head.added_len;
+        at = fixed_size(head.version) + head.reverse_path_len + head.envid_len + head.added_len;
     }
     CHECK(at + RECIPIENT_HEAD <= in.len);
     size_t path_len = get_u16(in.data + at);

@@ -13,19 +13,27 @@ struct spool_message {
     uint32_t first_offset;
     uint32_t offset; /* of its COMMIT */
     uint64_t text_len;
-    uint64_t arrival_s;
+    uint32_t arrival_s; /* wall, as the next one */
+    uint32_t release_s; /* not to be delivered before then (RFC 4865); 0: at once */
     uint32_t recipient_count;
-    uint16_t port;     /* hot cache: which staging ring (SPOOL_PORT_NONE: none), and */
+    uint8_t port;      /* hot cache: which staging ring (SPOOL_PORT_NONE: none), and */
+    int8_t priority;   /* RFC 6710: -9..9 */
     uint16_t attempts; /* from recovery: highest number of attempts seen in DONE records */
     uint64_t position; /* where in it the COMMIT record began */
 };
 static_assert(sizeof(struct spool_message) == 64, "one cache line each");
 
 enum {
-    SPOOL_PORT_NONE = 0xffff,
+    SPOOL_PORT_NONE = 0xff,
     SPOOL_MESSAGE_EACH = 1024, /* about what a message takes beside text and recipients, */
     SPOOL_RECIPIENT_EACH = 64, /* and what each recipient does */
 };
+
+/* spool_message_start_s returns since when it has been waiting for its delivery. */
+static inline uint64_t spool_message_start_s(const struct spool_message *message)
+{
+    return message->release_s > message->arrival_s ? message->release_s : message->arrival_s;
+}
 
 /* spool_message_octets is about what a message takes on disk. */
 static inline uint64_t spool_message_octets(const struct spool_message *message)

@@ -198,9 +198,11 @@ static void take_commit(const struct walk *walk)
                                     .first_offset = (uint32_t)walk->item->offset,
                                     .offset = (uint32_t)walk->item->offset,
                                     .text_len = envelope.text_len,
-                                    .arrival_s = envelope.arrival_us / 1000000,
+                                    .arrival_s = (uint32_t)(envelope.arrival_us / 1000000),
+                                    .release_s = envelope.terms.release_s,
                                     .recipient_count = envelope.recipient_count,
-                                    .port = SPOOL_PORT_NONE};
+                                    .port = SPOOL_PORT_NONE,
+                                    .priority = envelope.terms.priority};
     if (record->part != 0 && open != NULL) {
         message.first_generation = open->first_generation;
         message.first_offset = open->first_offset;

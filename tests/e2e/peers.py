@@ -1,5 +1,5 @@
 """Programs of others that the tests start as peers, each with a configuration and a folder of its own: HAProxy, which
-judges PROXY headers, Dovecot, which takes mail by LMTP, and Redis."""
+judges PROXY headers, Dovecot, which takes mail by LMTP and knows who users are, and Redis."""
 import os
 import shutil
 import signal
@@ -152,24 +152,43 @@ class Balancer(Peer):
             text = f"global\n  stats socket {self.folder}/stats\n" + text
             self.launch([HAPROXY, "-db", "-f", self.write("haproxy.cfg", text)],
                         pass_fds=[listener.fileno() for listener in listeners.values()])
-            wait_until(lambda: os.path.exists(os.path.join(self.folder, "stats")), f"HAProxy runs: {self.told()}")
             return self
         finally:
             for listener in listeners.values():
                 listener.close()
 
-    def state(self, server):
-        """"UP", "DOWN", "DRAIN", ... of "backend/server"."""
+    def listens(self):
+        """Its sockets listen from the start, and a connection to one of them is a client to whoever is behind it."""
+        if self.process.poll() is not None:
+            raise AssertionError(f"it ended: {self.told()}")
+        try:
+            return bool(self.ask("show info"))
+        except OSError:
+            return False
+
+    def ask(self, command):
         with socket.socket(socket.AF_UNIX) as asking:
             asking.settimeout(PATIENCE_S)
             asking.connect(os.path.join(self.folder, "stats"))
-            asking.sendall(b"show stat\n")
-            told = b"".join(iter(lambda: asking.recv(65536), b"")).decode()
+            asking.sendall(command.encode() + b"\n")
+            return b"".join(iter(lambda: asking.recv(65536), b"")).decode()
+
+    def field(self, server, name):
+        """What `show stat` has of "backend/server" in one column."""
+        told = self.ask("show stat")
         names, *lines = [line.split(",") for line in told.lstrip("# ").splitlines() if line]
         for line in lines:
             if "/".join(line[:2]) == server:
-                return line[names.index("status")].split(" ")[0]
+                return line[names.index(name)]
         raise AssertionError(f"no server {server}:\n{told}")
+
+    def state(self, server):
+        """"UP", "DOWN", "DRAIN", ... of "backend/server": UP also before its first check."""
+        return self.field(server, "status").split(" ")[0]
+
+    def checked(self, server):
+        """Whether a check has passed."""
+        return self.field(server, "check_status").lstrip("* ") in ("L4OK", "L6OK", "L7OK")
 
 
 class Dovecot(Peer):
@@ -220,6 +239,116 @@ class Dovecot(Peer):
     def lmtp(self):
         """The path of its unix socket."""
         return os.path.join(self.folder, "lmtp")
+
+
+DOVECOT_AUTH_TEXT = """base_dir = {folder}/run
+state_dir = {folder}/state
+log_path = {folder}/log
+protocols =
+ssl = no
+auth_verbose = yes
+auth_mechanisms = {mechanisms}
+auth_failure_delay = {failure_delay_s} secs
+default_vsz_limit = 0
+passdb {{
+  driver = passwd-file
+  mechanisms = plain login scram-sha-256
+  args = {folder}/users
+}}
+{more}
+userdb {{
+  driver = static
+  args = uid=65534 gid=65534 home=/nonexistent
+}}
+service auth {{
+  unix_listener {folder}/auth {{
+    mode = 0666
+  }}
+  inet_listener {{
+    address = {host}
+    port = {port}
+  }}
+}}
+service stats {{
+  unix_listener stats-writer {{
+    mode = 0666
+  }}
+}}
+"""
+
+DOVECOT_OAUTH2 = """passdb {{
+  driver = oauth2
+  mechanisms = oauthbearer xoauth2
+  args = {folder}/oauth2
+}}
+"""
+
+DOVECOT_OAUTH2_TEXT = """introspection_mode = post
+introspection_url = {url}
+username_attribute = user
+active_attribute = active
+active_value = true
+"""
+
+
+class DovecotAuth(Peer):
+    """Dovecot that only says who users are, at `address` and at the unix socket `path`, with the protocol that
+    Postfix and Exim use. `users` is {name: (scheme, password)}, or {name: (scheme, password, extra fields)}; doveadm
+    makes the hashes. `introspection` is the URL that knows tokens. Needs root."""
+
+    def __init__(self, users, mechanisms="plain login scram-sha-256", introspection=None, failure_delay_s=0, more=""):
+        super().__init__()
+        self.users, self.mechanisms, self.introspection = users, mechanisms, introspection
+        self.failure_delay_s, self.more = failure_delay_s, more
+        self.path = os.path.join(self.folder, "auth")
+
+    @staticmethod
+    def hashed(scheme, password):
+        return subprocess.run(["doveadm", "pw", "-s", scheme, "-p", password], stdout=subprocess.PIPE, check=True,
+                              timeout=PATIENCE_S).stdout.decode().strip()
+
+    def __enter__(self):
+        os.chmod(self.folder, 0o755)
+        for name in ("run", "state"):
+            os.makedirs(os.path.join(self.folder, name))
+        self.write_users()
+        # It can't take port 0: one that is free on an address that nobody else uses.
+        host = "127.{}.{}.{}".format(*(1 + octet % 254 for octet in os.urandom(3)))
+        with socket.create_server((host, 0)) as free_one:
+            self.address = free_one.getsockname()
+        more = self.more
+        if self.introspection:
+            self.write("oauth2", DOVECOT_OAUTH2_TEXT.format(url=self.introspection))
+            more += DOVECOT_OAUTH2.format(folder=self.folder)
+        self.configuration = self.write("dovecot.conf", DOVECOT_AUTH_TEXT.format(
+            folder=self.folder, host=host, port=self.address[1], mechanisms=self.mechanisms, more=more,
+            failure_delay_s=self.failure_delay_s))
+        return self.start()
+
+    def write_users(self):
+        self.write("users", "".join(f"{name}:{self.hashed(*words[:2])}::::::{' '.join(words[2:])}\n"
+                                    for name, words in self.users.items()))
+
+    def start(self):
+        return self.launch([DOVECOT, "-F", "-c", self.configuration])
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(PATIENCE_S)
+
+    def signal(self, number):
+        """To those of its processes that answer: a master and what it has started."""
+        for process in self.processes():
+            os.kill(process, number)
+
+    def processes(self):
+        with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children", encoding="ascii") as file:
+            return [int(word) for word in file.read().split()]
+
+    def words(self, unix=True):
+        """The section of ringmx' configuration."""
+        address = f"unix:{self.path}" if unix else "{}:{}".format(*self.address)
+        return {"auth.dovecot": f'"{address}"'}
 
 
 REDIS_TEXT = """bind {host}

@@ -295,7 +295,7 @@ class Hostile(unittest.TestCase):
                 for path in ("/healthz", "/readyz") * 4:
                     begin = time.monotonic()
                     self.assertEqual(fetch(self.http, path, timeout_s=20)[0], 200)
-                    self.assertLess(time.monotonic() - begin, 10 if SLOW else 2)
+                    self.assertLess(time.monotonic() - begin, 10 if SLOW else 5)
                     time.sleep(0.05)
                 self.mail_works()
                 end()
@@ -310,7 +310,7 @@ class Hostile(unittest.TestCase):
             self.call(b"GET / HTTP/1.1\r\nX")
         begin = time.monotonic()
         self.assertEqual(fetch(self.http, "/healthz")[0], 200)
-        self.assertLess(time.monotonic() - begin, 10 if SLOW else 2)
+        self.assertLess(time.monotonic() - begin, 10 if SLOW else 5)
         self.gateway.stop()
 
     def test_half_closed(self):

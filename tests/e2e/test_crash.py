@@ -10,7 +10,7 @@ import unittest
 from harness import SLOW, Gateway, seed, wait_until
 from load import Arrivals, Load, check, make
 
-ROUNDS = int(os.environ.get("RINGMX_CRASH_ROUNDS", "25" if SLOW else "120"))
+ROUNDS = int(os.environ.get("RINGMX_CRASH_ROUNDS", "12" if SLOW else "60"))
 BLOCK = 4096
 RECORD = struct.Struct("<IBBHIIQQQQIIII")  # gateway/spool/record.h
 MAGIC = 0x31524D52

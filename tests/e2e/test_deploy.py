@@ -33,7 +33,7 @@ def read(*parts):
 
 
 def run(*command, **options):
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **options)
+    return subprocess.run(command, capture_output=True, text=True, timeout=500, check=False, **options)
 
 
 class Folder(unittest.TestCase):

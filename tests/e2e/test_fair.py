@@ -9,7 +9,7 @@ from sink import Sink
 
 EACH = 60 if SLOW else 300  # messages for each bad destination
 LETTERS = 20
-AT_ONCE_S = 5 if SLOW else 2  # a connection that hangs takes 30 s, a probe of the dead comes after 60
+AT_ONCE_S = 5  # the slow take longer, a connection that hangs takes 30 s, a probe of the dead comes after 60
 
 
 def full_listener():
@@ -37,7 +37,7 @@ class Fair(unittest.TestCase):
             self.addCleanup(one.close)
         with socket.create_server(("127.0.0.1", 0)) as probe:
             dead = probe.getsockname()
-        with Sink() as healthy, Sink("--delay", "dot=3s") as slow, Sink("--tempfail", "rcpt") as busy:
+        with Sink() as healthy, Sink("--delay", "dot=6s") as slow, Sink("--tempfail", "rcpt") as busy:
             bad = {"dead": dead, "silent": silent.getsockname(), "slow": slow.address, "busy": busy.address}
             gateway = Gateway(domains={
                 **{f"{name}.example": (["*"], target(address), "connections = 5") for name, address in bad.items()},

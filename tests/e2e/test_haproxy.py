@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 import subprocess
+import time
 import unittest
 
 import loader
@@ -169,7 +170,11 @@ listen smtp
         text = self.TEXT.replace("{one}", place(server)).replace("{two}", place(server))
         with Balancer(text) as balancer:
             for name in ("one", "two"):
-                wait_until(lambda: balancer.state(f"gateways/{name}") == "UP", f"{name} is UP: {balancer.told()}")
+                wait_until(lambda: balancer.checked(f"gateways/{name}"), f"{name} is checked: {balancer.told()}")
+            time.sleep(1)  # five checks of each
+            for name in ("one", "two"):
+                self.assertEqual(balancer.state(f"gateways/{name}"), "UP")
+                self.assertEqual(balancer.field(f"gateways/{name}", "chkfail"), "0")
             self.assertEqual(server.events("connect", "proxy", "proxy_bad", "refused"), [])
             server.signal(signal.SIGTERM)
             for name in ("one", "two"):

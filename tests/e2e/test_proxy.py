@@ -264,15 +264,28 @@ class Checks(unittest.TestCase):
                                 "limits.greet_delay": '"5s"'})
         clients = []
         for header in (LOCAL, SIGNATURE + b"\x20\x11\0\x0c" + bytes(12), b"PROXY UNKNOWN\r\n",
-                       SIGNATURE + b"\x21\0\0\0", SIGNATURE + b"\x21\x12\0\x0c" + bytes(12)):
+                       SIGNATURE + b"\x21\0\0\0", SIGNATURE + b"\x21\x12\0\x0c" + bytes(12), v1, v2):
             clients.append(Client(server.address))
             self.addCleanup(clients[-1].close)
+            if callable(header):  # it names the end of this very connection
+                header = header(*clients[-1].socket.getsockname())
             clients[-1].send(header)
             clients[-1].hello()
         for client in clients:
             client.expect(221, "QUIT")
         server.stop()
         self.assertEqual(server.events("connect", "disconnect", "proxy", "refused"), [])
+
+    def test_another_port_is_a_client(self):
+        """Whoever is on the balancer's machine comes from its address, too, but not by this connection."""
+        server = gateway(self)
+        with Client(server.address) as client:
+            host, port = client.socket.getsockname()
+            client.send(v1(host, port ^ 1))
+            client.hello()
+        wait_until(lambda: server.events("proxy"), "event=proxy")
+        self.assertEqual(server.events("proxy")[0]["client"], host)
+        server.stop()
 
     def test_mail_of_the_balancer(self):
         """It comes from its own address."""

@@ -81,12 +81,12 @@ class Faults(unittest.TestCase):
                     took = time.monotonic() - start
                 self.assertEqual(list(got.values()), [220, 250, 250, 250, 354, 250, 221])
                 self.assertGreaterEqual(took, 0.12)
-                self.assertLess(took, 5 if SLOW else 3)
+                self.assertLess(took, 5)
                 self.assertEqual(sink.stop()[f"delayed_{phase}"], 1)
 
     def test_delay_is_for_one(self):
         """A delayed connection does not hold up others, and a hundred wait at the same time."""
-        with Sink("--delay", "dot=1s") as sink:
+        with Sink("--delay", "dot=3s") as sink:
             clients = [sink.client() for _ in range(100)]
             for client in clients:
                 client.hello()
@@ -97,13 +97,13 @@ class Faults(unittest.TestCase):
                 client.send(b"A: b\r\n\r\n.\r\nNOOP\r\n")
             with sink.client() as other:
                 other.hello()
-            self.assertLess(time.monotonic() - start, 1)
+            self.assertLess(time.monotonic() - start, 3)
             for client in clients:
                 client.expect(250)
-                self.assertGreaterEqual(time.monotonic() - start, 1)
+                self.assertGreaterEqual(time.monotonic() - start, 3)
                 client.expect(250)
                 client.close()
-            self.assertLess(time.monotonic() - start, 10 if SLOW else 5)
+            self.assertLess(time.monotonic() - start, 10 if SLOW else 8)
             self.assertEqual(sink.stop()["delayed_dot"], 100)
 
     def test_gone_while_delayed(self):

@@ -20,14 +20,14 @@ REASONS = {
 }
 WHAT = {  # listener -> checks
     "implicit": ("--protocols", "--std", "--pfs", "--server-preference", "--server-defaults", "--vulnerable"),
-    "starttls": ("--protocols", "--pfs", "--server-preference", "--vulnerable", "--starttls", "smtp"),
+    "starttls": ("--protocols", "--vulnerable", "--starttls", "smtp"),  # with the ciphers of the other
 }
 # Findings that must be among the good ones, or the judge has not looked.
 LOOKED = {
     "implicit": {"SSLv2", "SSLv3", "TLS1_2", "TLS1_3", "cipherlist_NULL", "cipherlist_aNULL", "cipherlist_STRONG",
                  "PFS", "cert_trust <cert#1>", "cert_trust <cert#2>", "cert_chain_of_trust <cert#1>", "heartbleed", "CCS",
                  "secure_renego", "secure_client_renego", "CRIME_TLS", "fallback_SCSV", "SWEET32", "FREAK"},
-    "starttls": {"SSLv2", "SSLv3", "TLS1_2", "TLS1_3", "PFS", "heartbleed", "CCS", "secure_renego",
+    "starttls": {"SSLv2", "SSLv3", "TLS1_2", "TLS1_3", "heartbleed", "CCS", "secure_renego",
                  "secure_client_renego", "CRIME_TLS"},
 }
 

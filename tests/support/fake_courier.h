@@ -64,7 +64,7 @@ static void fake_delivered(struct delivery *delivery)
     if (consignment == NULL)
         return;
     bool good = sent->recipient.verdict.kind == VERDICT_DELIVERED;
-    uint64_t took_us = fake_now_us - consignment->message->spool.arrival_s;
+    uint64_t took_us = fake_now_us - consignment->message->spool.position;
     courier.loaded_now--;
     if (good) {
         courier.delivered++;
@@ -107,7 +107,7 @@ static struct delivery *fake_load(void *user, struct consignment *consignment)
 static bool too_old(const struct consignment *consignment)
 {
     return courier.lifetime_us > 0 &&
-           fake_now_us - consignment->message->spool.arrival_s >= courier.lifetime_us;
+           fake_now_us - consignment->message->spool.position >= courier.lifetime_us;
 }
 
 static void fake_unreachable(void *user, struct consignment *consignment, const struct verdict *why)

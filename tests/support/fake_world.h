@@ -52,7 +52,7 @@ static void fake_add(uint32_t hop, uint32_t count)
     struct spool_message message = {.recipient_count = 1, .first_generation = hop};
     for (uint32_t i = 0; i < count; i++) {
         message.message_id = ++courier.added;
-        message.arrival_s = fake_now_us;
+        message.position = fake_now_us; /* a finer clock than arrival_s */
         assert_true(queue_reserve(courier.queue, 1));
         struct consignment *added =
             queue_add(courier.queue, &message, fake_now_us, fake_now_us)->consignments;

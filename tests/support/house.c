@@ -13,6 +13,7 @@
 #include "gateway/base/clock.h"
 
 atomic_bool house_disk_fails;
+struct envelope_terms house_terms;
 
 static char root[] = "/tmp/ringmx-courier-XXXXXX";
 
@@ -164,6 +165,7 @@ uint64_t house_stage(struct house *house, const char *recipients, struct bytes t
     }
     struct envelope envelope = {.message_id = id,
                                 .arrival_us = clock_wall_us(),
+                                .terms = house_terms,
                                 .text_len = text.len,
                                 .recipient_count = count,
                                 .reverse_path = BYTES("sender@example.com"),

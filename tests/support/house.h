@@ -32,6 +32,9 @@ struct house {
 /* While it is true every write to a segment fails with EIO. */
 extern atomic_bool house_disk_fails;
 
+/* What the messages that are staged ask for; all zero at first. */
+extern struct envelope_terms house_terms;
+
 /* house_set_up and house_tear_down make the directory and remove it: for cmocka_run_group_tests. */
 int house_set_up(void **state);
 int house_tear_down(void **state);

@@ -103,10 +103,10 @@ static bool keep(struct scene *scene, char octet)
 
 /* --- steps --- */
 
-static bool hear_line(struct scene *scene, const char *wanted, bool whole)
+static bool hear_line(struct scene *scene, const char *wanted, bool whole, const char *ending)
 {
     char line[LINE_MAX_LEN + 1];
-    size_t len = 0;
+    size_t len = 0, ending_len = strlen(ending);
     int octet = 0;
     while (len < LINE_MAX_LEN && octet != '\n') {
         octet = next_octet(scene);
@@ -115,9 +115,9 @@ static bool hear_line(struct scene *scene, const char *wanted, bool whole)
         line[len++] = (char)octet;
     }
     line[len] = '\0';
-    if (len < 2 || strcmp(line + len - 2, "\r\n") != 0)
-        return wrong(scene, "no CR LF: %s", line);
-    line[len - 2] = '\0';
+    if (len < ending_len || strcmp(line + len - ending_len, ending) != 0)
+        return wrong(scene, "no %s: %s", ending_len == 2 ? "CR LF" : "LF", line);
+    line[len - ending_len] = '\0';
     if (whole ? strcmp(line, wanted) != 0 : strncmp(line, wanted, strlen(wanted)) != 0)
         return wrong(scene, "wanted \"%s\", heard \"%.500s\"", wanted, line);
     return true;
@@ -207,8 +207,10 @@ static bool play(struct scene *scene, const char *step)
     switch (step[0]) {
     case 'S': snprintf(line, sizeof(line), "%s\r\n", rest); return say(scene, line, strlen(line));
     case 's': return say(scene, rest, strlen(rest));
-    case 'C': return hear_line(scene, rest, true);
-    case 'c': return hear_line(scene, rest, false);
+    case 'C': return hear_line(scene, rest, true, "\r\n");
+    case 'c': return hear_line(scene, rest, false, "\r\n");
+    case 'L': return hear_line(scene, rest, true, "\n");
+    case 'l': return hear_line(scene, rest, false, "\n");
     case 'T': return hear_text(scene);
     case 'B': return hear_octets(scene, strtoul(rest, NULL, 10));
     case 'D': scene->drips = true; return true;

@@ -3,6 +3,7 @@
  *
  *   "S text"  says a line          "s text"  says octets as they are, without CR LF
  *   "C text"  hears this line      "c text"  hears a line that begins so
+ *   "L text", "l text"             the same of lines that end with LF alone
  *   "T"       hears text up to CR LF "." CR LF, and keeps it, the end included
  *   "B n"     hears n octets, and keeps them
  *   "TLS"     shakes hands         "D"       from here on says one octet at a time

@@ -1,6 +1,6 @@
 /* gateway/config_routes, config_aliases, config_srs: where mail goes, word by word, and what is
  * said about words that are wrong. */
-#include "gateway/config.h"
+#include "gateway/config_warnings.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

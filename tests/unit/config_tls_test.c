@@ -1,6 +1,6 @@
 /* gateway/config, the words about TLS: what they mean, what is said when they are wrong, and what
  * is made, warned of and can be reloaded. */
-#include "gateway/config.h"
+#include "gateway/config_warnings.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,7 +87,8 @@ static void write_zone(void)
     write_file("zone", "%s", text);
 }
 
-/* choose_port finds one that is free now, for UDP and TCP, and hopefully still when nsd takes it. */
+/* choose_port finds one that is free now, for UDP and TCP, and hopefully still when nsd takes it.
+ */
 static unsigned choose_port(void)
 {
     socklen_t len = sizeof(address.v4);
@@ -107,6 +109,21 @@ static unsigned choose_port(void)
     return 0;
 }
 
+static void launch(void)
+{
+    char path[128];
+    write_file("nsd.conf", configuration, choose_port(), folder, folder, folder, folder, folder,
+               folder, folder);
+    snprintf(path, sizeof(path), "%s/nsd.conf", folder);
+    process = fork();
+    assert_true(process >= 0);
+    if (process == 0) {
+        (void)!freopen("/dev/null", "w", stderr);
+        execl(NSD, NSD, "-d", "-c", path, (char *)NULL);
+        _exit(127);
+    }
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -115,17 +132,8 @@ static int set_up(void **state)
     snprintf(folder, sizeof(folder), "/tmp/ringmx-nsd-XXXXXX");
     assert_non_null(mkdtemp(folder));
     write_zone();
-    write_file("nsd.conf", configuration, choose_port(), folder, folder, folder, folder, folder,
-               folder, folder);
-    char path[128];
-    snprintf(path, sizeof(path), "%s/nsd.conf", folder);
-    process = fork();
-    if (process == 0) {
-        (void)!freopen("/dev/null", "w", stderr);
-        execl(NSD, NSD, "-d", "-c", path, (char *)NULL);
-        _exit(127);
-    }
-    return process > 0 ? 0 : -1;
+    launch();
+    return 0;
 }
 
 static int tear_down(void **state)
@@ -144,18 +152,28 @@ static int tear_down(void **state)
     return rmdir(folder) == 0 ? 0 : -1;
 }
 
-/* begin waits until nsd answers. */
+static bool has_ended(void)
+{
+    return waitpid(process, NULL, WNOHANG) == process;
+}
+
+/* begin waits until nsd answers. One that has ended lost its port to another: it gets a new one. */
 static void begin(void)
 {
     static const char *const none[] = {NULL};
+    int launches = 1;
     if (process <= 0)
         skip();
     asker_begin(none, (struct dns_options){.servers = {address}, .server_count = 1});
-    for (int i = 0; i < 200; i++) {
-        if (ask_now("ns.example.test", DNS_A)->status == DNS_FOUND)
-            break;
+    for (int i = 0; i < 400 && ask_now("ns.example.test", DNS_A)->status != DNS_FOUND; i++) {
         dns_forget(asker.dns);
         wait_ms(50);
+        if (!has_ended())
+            continue;
+        assert_in_range(++launches, 1, 5);
+        asker_end();
+        launch();
+        asker_begin(none, (struct dns_options){.servers = {address}, .server_count = 1});
     }
     ask_is(ask_now("ns.example.test", DNS_A), DNS_FOUND, 3600, 1);
 }

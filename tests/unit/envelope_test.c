@@ -99,6 +99,59 @@ static void flags_keep_their_places(void **state)
     (void)state;
 }
 
+/* Terms are version 2, 16 octets behind the head; without any it is version 1, as it ever was. */
+static void terms_are_version_2(void **state)
+{
+    static const struct envelope_terms all[] = {
+        {.release_s = 4000000000,                            .hold_s = 60},
+        {              .by_s = 1800000000, .by_mode = ENVELOPE_BY_RETURN | ENVELOPE_BY_TRACE            },
+        { .priority = -9                                    },
+        { .release_s = 1,                  .by_s = 2,                       .priority = 9},
+    };
+    size_t plain_len;
+    uint8_t *plain = written(&plain_len);
+    assert_int_equal(plain[0], 1);
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        struct envelope envelope = example, read;
+        envelope.terms = all[i];
+        size_t len = envelope_size(&envelope, recipients), cursor = 0;
+        uint8_t *form = malloc(len);
+        assert_non_null(form);
+        assert_int_equal(len, plain_len + 16);
+        assert_int_equal(envelope_write(&envelope, recipients, form), len);
+        assert_int_equal(form[0], 2);
+        /* All else is what version 1 has. */
+        assert_memory_equal(form + 4, plain + 4, sizeof(struct envelope_head) - 4);
+        assert_memory_equal(form + 64, plain + 48, plain_len - 48);
+        assert_true(envelope_read(bytes_make(form, len), &read));
+        assert_memory_equal(&read.terms, &all[i], sizeof all[i]);
+        assert_true(bytes_equal(read.added, example.added));
+        for (int at = 0; at < 3; at++) {
+            struct envelope_recipient one = envelope_recipient_next(bytes_make(form, len), &cursor);
+            assert_true(bytes_equal(one.forward_path, recipients[at].forward_path));
+        }
+        assert_int_equal(cursor, len);
+        for (size_t cut = 0; cut < len; cut++) {
+            uint8_t *part = malloc(cut == 0 ? 1 : cut);
+            assert_non_null(part);
+            memcpy(part, form, cut);
+            assert_false(envelope_read(bytes_make(part, cut), &read));
+            free(part);
+        }
+        form[48 + 13] = 10; /* the priority */
+        assert_false(envelope_read(bytes_make(form, len), &read));
+        form[48 + 13] = 0;
+        form[48 + 12] = 4; /* a mode that nobody knows */
+        assert_false(envelope_read(bytes_make(form, len), &read));
+        form[48 + 12] = 0;
+        form[0] = 3;
+        assert_false(envelope_read(bytes_make(form, len), &read));
+        free(form);
+    }
+    free(plain);
+    (void)state;
+}
+
 static void nothing_at_all(void **state)
 {
     uint8_t form[64];
@@ -162,6 +215,7 @@ int main(void)
         cmocka_unit_test(round_trip),
         cmocka_unit_test(forwarded_has_its_place),
         cmocka_unit_test(flags_keep_their_places),
+        cmocka_unit_test(terms_are_version_2),
         cmocka_unit_test(nothing_at_all),
         cmocka_unit_test(every_other_length),
         cmocka_unit_test(lengths_are_not_believed),

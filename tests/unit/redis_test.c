@@ -134,7 +134,9 @@ static void test_nobody_there(void **state)
     scene_stop(&fake.scene);
     fake_redis_until(&fake, "connecting: Connection refused");
     away_at_once();
-    fake.options.path = "/nonexistent/redis.sock"; /* it is looked at again each time */
+    redis_free(fake.redis);
+    fake.redis = NULL;
+    fake.options.path = "/nonexistent/redis.sock";
     fake_redis_until(&fake, "connecting: No such file or directory");
     away_at_once();
     redis_free(fake.redis);
@@ -167,7 +169,7 @@ static void test_silent_later(void **state)
     assert_int_equal(first->status, REDIS_AWAY);
     assert_int_equal(second->status, REDIS_AWAY);
     uint64_t ms = (second->at_us - begin_us) / 1000;
-    assert_in_range(ms, FAKE_REDIS_TIMEOUT_MS - 20, FAKE_REDIS_TIMEOUT_MS + 400);
+    assert_in_range(ms, FAKE_REDIS_TIMEOUT_MS - 20, FAKE_REDIS_TIMEOUT_MS * 4);
     away_at_once(); /* the time-out is paid once */
     fake_redis_stop(&fake);
 }

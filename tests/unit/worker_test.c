@@ -373,7 +373,7 @@ static void deadline(void **state)
     expect(client, "late\n");
     uint64_t passed_ms = (clock_monotonic_us() - start_us) / 1000;
     expect_end(client);
-    assert_in_range(passed_ms, ECHO_DEADLINE_MS - 10, ECHO_DEADLINE_MS + 250 + 400);
+    assert_in_range(passed_ms, ECHO_DEADLINE_MS - 10, ECHO_DEADLINE_MS + 250 + 3000);
     assert_int_equal(atomic_load(&echo->counts.timed_out), 1);
     close(client);
     /* Moved on in time, it does not fire. */

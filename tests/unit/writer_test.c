@@ -365,7 +365,7 @@ static void company(void **state)
     assert_false(staging_unpublished(help.ring));
     while (staging_settled(help.ring) < end)
         usleep(500);
-    assert_in_range(now_ms() - start, 19, 1000);
+    assert_in_range(now_ms() - start, 19, 3000);
     help_body(&help, help.ring, 1, 0, 0, 1000);
     staging_publish(help.ring, false);
     assert_true(staging_unpublished(help.ring));

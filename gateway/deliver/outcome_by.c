@@ -1,0 +1,44 @@
+/* When the time is over by which a message was to be delivered (RFC 2852): it is returned, or its
+ * sender is told. */
+#include "gateway/deliver/outcome.h"
+
+#include "gateway/deliver/outcome_inside.h"
+
+static const struct verdict over = {
+    .kind = VERDICT_REFUSED,
+    .status = {5, 4, 7},
+    .text = "not delivered by the time that was asked for",
+};
+
+bool outcome_returned(struct outcome *outcome, struct consignment *consignment,
+                      enum outcome_way way)
+{
+    const struct queue_message *message = consignment->message;
+    uint64_t now_s = outcome->options.worker->now_wall_us / 1000000;
+
+    if (message->by_s == 0 || now_s < message->by_s || !(message->by_mode & ENVELOPE_BY_RETURN))
+        return false;
+    outcome_failed(outcome, consignment, way, way == OUTCOME_STORED ? "maildir" : "time", &over);
+    return true;
+}
+
+void outcome_late(struct outcome *outcome, struct consignment *consignment, uint64_t delay_us)
+{
+    const struct courier_rules *rules = outcome->options.rules;
+    struct outcome_plan plan = {.delay_us = delay_us};
+    struct consign *consign;
+
+    int error =
+        consign_open(outcome->options.consigns, consignment, rules->routes, NULL, 0, &consign);
+    if (error != 0) {
+        outcome_unreadable(outcome, consignment, error);
+        return;
+    }
+    for (uint32_t i = 0; i < consign->delivery.recipient_count; i++) {
+        struct verdict *verdict = &consign->delivery.recipients[i].verdict;
+        *verdict = over;
+        verdict->kind = VERDICT_DEFERRED;
+        verdict->status.class = 4;
+    }
+    outcome_tell_late(outcome, consign, &plan);
+}
