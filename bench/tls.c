@@ -3,9 +3,11 @@
  * the thread's CPU clock running only while the server works; each figure is the median of the
  * batches.
  *
- *   ringmx-bench-tls [--json] [--milliseconds N] */
+ *   ringmx-bench-tls [--json] [--milliseconds N]
+ *   ringmx-bench-tls --sign      an RSA-2048 signature by itself, as JSON */
 #include "bench/tls_keys.h"
 #include "bench/tls_side.h"
+#include "bench/tls_sign.h"
 
 #include "tls/crypto.h"
 
@@ -464,17 +466,25 @@ int main(int argc, char **argv)
     static const struct option options[] = {
         {"json",         no_argument,       NULL, 'j'},
         {"milliseconds", required_argument, NULL, 'm'},
+        {"sign",         no_argument,       NULL, 's'},
         {NULL,           0,                 NULL, 0  }
     };
-    bool json = false;
+    bool json = false, sign = false;
     double seconds = 0.5;
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (option == 'j')
             json = true;
+        else if (option == 's')
+            sign = true;
         else if (option == 'm')
             seconds = strtod(optarg, NULL) / 1000;
         else
             return 2;
+    }
+    if (sign) {
+        printf("{\"library\": \"%s\", \"rsa2048_sign_us\": %.3f}\n", crypto_library(),
+               tls_sign_seconds(seconds) * 1e6);
+        return 0;
     }
     static struct results results;
     struct tls_keys keys;

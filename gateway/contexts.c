@@ -75,7 +75,7 @@ static bool make(struct contexts *contexts, const struct contexts_options *optio
     const struct server_listener *other = NULL;
     const struct config_listener *words =
         found[index] != NULL ? found[index] : &options->running->listeners[index];
-    self->submission = words->role == CONFIG_ROLE_SUBMISSION;
+    self->submission = options->running->listeners[index].role == CONFIG_ROLE_SUBMISSION;
     self->auth_clear = words->auth_clear;
     self->proxy = words->proxy;
     self->xclient = words->xclient;

@@ -227,9 +227,9 @@ static void add_delivery(struct sum *sum, const struct config *config)
 static void add_rest(struct sum *sum, const struct config *config)
 {
     /* main, log, spool (3), courier, control, http (2), sampler, census, trace */
-    const uint64_t threads =
-        12ull + config->worker_count + config->tls_helpers + config->courier.store_threads +
-        (config_has_submission(config) ? config->auth_helpers + 1ull : 0);
+    const uint64_t threads = 12ull + config->worker_count + config->tls_helpers +
+                             config->courier.store_threads +
+                             (config_has_submission(config) ? config->auth_helpers + 1ull : 0);
     add(sum, "spool", "24M", SPOOL);
     add(sum, "log", "(workers + threads) x 1M", threads * LOG_PORT);
     add(sum, "stacks", "threads x 192k", threads * STACK);

@@ -242,7 +242,8 @@ static bool take_info(struct tls *tls)
     return find_cipher(tls) && take_names(tls);
 }
 
-/* take_exporter keeps the channel binding (RFC 9266) for those who asked for it. */
+/* take_exporter keeps the channel binding (RFC 9266) for those who asked for it. Not below TLS 1.3:
+ * there implementations disagree whether its context is empty, or none. */
 static bool take_exporter(struct tls *tls)
 {
     static const char label[] = "EXPORTER-Channel-Binding";

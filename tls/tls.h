@@ -20,6 +20,7 @@ enum {
     TLS_BACK_MAX = 17,                                    /* content type and tag behind it */
     TLS_PRELUDE_MAX = 1024,                               /* what tls_prelude writes */
     TLS_ALERT_MAX = 2 + TLS_FRONT_MAX + TLS_BACK_MAX,     /* what tls_alert writes */
+    TLS_EXPORTER_LEN = 32,                                /* octets of tls_exporter */
 };
 
 struct tls;
@@ -118,14 +119,9 @@ struct tls_info {
     uint8_t version_index; /* 0: TLS 1.2, 1: TLS 1.3 */
 };
 
-/* tls_info tells about a connection after TLS_READY; the strings live as long as it does. */
+/* tls_info tells about a connection after TLS_READY, tls_exporter its channel binding (RFC 9266;
+ * NULL: the context was not asked for it, or below TLS 1.3); both as long as it lives. */
 const struct tls_info *tls_info(const struct tls *tls);
-
-/* tls_exporter gives the channel binding tls-exporter (RFC 9266) of a connection after TLS_READY:
- * the same 32 octets at both ends. NULL: there is none, because the context was not asked for it,
- * or below TLS 1.3: there implementations disagree about its context (an empty one, or none).
- * Borrowed as tls_info. */
-enum { TLS_EXPORTER_LEN = 32 };
 const uint8_t *tls_exporter(const struct tls *tls);
 
 /* Why a handshake or a connection failed, coarse enough to count. */

@@ -260,6 +260,7 @@ static enum place_end account_end(struct connection *connection, int error)
         break;
     case CONNECTION_BANNER: tally->unopened++; break;
     case CONNECTION_EHLO:
+    case CONNECTION_AUTH:
     case CONNECTION_READY:
     case CONNECTION_RESET: tally->broken++; break;
     case CONNECTION_QUIT: return PLACE_DONE;
@@ -300,7 +301,8 @@ void connection_unfinished(struct connection *connection, uint64_t now_ns)
     if (phase == CONNECTION_STARTTLS || phase == CONNECTION_HANDSHAKE)
         handshake_lost(connection);
     tally->unopened += phase == CONNECTION_CONNECT || phase == CONNECTION_BANNER;
-    tally->broken += phase == CONNECTION_EHLO || phase == CONNECTION_RESET;
+    tally->broken +=
+        phase == CONNECTION_EHLO || phase == CONNECTION_AUTH || phase == CONNECTION_RESET;
     place_settle(client, connection->place, now_ns);
     connection->phase = CONNECTION_LEAVING;
 }

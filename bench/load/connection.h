@@ -23,6 +23,7 @@ enum connection_phase {
     CONNECTION_EHLO,
     CONNECTION_STARTTLS,
     CONNECTION_HANDSHAKE,
+    CONNECTION_AUTH,
     CONNECTION_READY,    /* waits for a message, or only holds */
     CONNECTION_ENVELOPE, /* replies to MAIL, RCPT, DATA are to come */
     CONNECTION_CONTENT,  /* replies to BDAT or to the whole message are to come */
@@ -42,6 +43,7 @@ struct connection {
     uint64_t number;        /* in the run, of all threads */
     struct list_node ready; /* in client->ready or client->holding */
     uint8_t phase;          /* enum connection_phase */
+    uint8_t login_line;     /* of its login, the one that was said last */
     bool sends;             /* its times count: neither slow nor idle */
     bool slow;
     bool opening;     /* counts as one that the server may not have accepted yet */
@@ -61,7 +63,7 @@ struct connection {
     uint32_t chunks_sent, chunks_due, chunk_replies;
     uint32_t accepted;        /* recipients */
     uint32_t finals, stored;  /* final replies, and those that were 250 */
-    uint64_t begun_ns;        /* connect(2), then the greeting is awaited, then ClientHello */
+    uint64_t begun_ns;        /* connect(2), then the greeting is awaited, then ClientHello, AUTH */
     uint64_t sent_ns;         /* the newest command, or group of commands */
     uint64_t intended_ns;     /* open loops: when this message should have started */
     uint64_t mail_ns, dot_ns; /* of this message */

@@ -45,6 +45,19 @@ static void hello_send(struct connection *connection)
     pieces_send(connection, 3, LOAD_PHASE_EHLO);
 }
 
+static const struct login *login_of(const struct connection *connection)
+{
+    const struct logins *logins = &connection->client->options->logins;
+    return &logins->list[connection->number % logins->count];
+}
+
+static void login_send(struct connection *connection)
+{
+    command_send(connection, login_of(connection)->lines[connection->login_line], LOAD_PHASE_AUTH);
+    if (connection->login_line == 0)
+        connection->begun_ns = connection->sent_ns;
+}
+
 void dialogue_proceed(struct connection *connection)
 {
     connection->held = connection->lent;
@@ -54,6 +67,7 @@ void dialogue_proceed(struct connection *connection)
     case CONNECTION_EHLO: hello_send(connection); break;
     case CONNECTION_STARTTLS: command_send(connection, "STARTTLS\r\n", LOAD_PHASE_STARTTLS); break;
     case CONNECTION_HANDSHAKE: connection_hello(connection); break;
+    case CONNECTION_AUTH: login_send(connection); break;
     case CONNECTION_ENVELOPE:
     case CONNECTION_CONTENT: transaction_proceed(connection); break;
     case CONNECTION_RESET:
@@ -154,6 +168,7 @@ static void give_up(struct connection *connection, int code, struct dialogue_lin
     case CONNECTION_HANDSHAKE: connection_refuse_tls(connection, TALLY_TLS_INJECTED); return;
     case CONNECTION_BANNER: tally->unopened++; break;
     case CONNECTION_EHLO:
+    case CONNECTION_AUTH:
     case CONNECTION_READY:
     case CONNECTION_RESET: tally->broken++; break;
     default: break;
@@ -200,6 +215,27 @@ static void on_ehlo_reply(struct connection *connection, uint64_t now_ns)
     }
     connection->client->meter.tally.lock_step += options->pipelined && !connection->pipelining;
     connection->pipelining &= options->pipelined;
+    if (options->logins.count > 0)
+        dialogue_enter(connection, CONNECTION_AUTH);
+    else
+        dialogue_next(connection);
+}
+
+/* Says the next line of the login, if there is one; else the 334 was not what should have come. */
+static bool login_goes_on(struct connection *connection, int code)
+{
+    if (connection->phase != CONNECTION_AUTH || code != 334 ||
+        connection->login_line + 1u >= login_of(connection)->count)
+        return false;
+    connection->login_line++;
+    dialogue_enter(connection, CONNECTION_AUTH);
+    return true;
+}
+
+static void on_auth_reply(struct connection *connection, uint64_t now_ns)
+{
+    connection->client->meter.tally.logins++;
+    connection_opening_time(connection, TALLY_AUTH, connection->begun_ns, now_ns);
     dialogue_next(connection);
 }
 
@@ -215,8 +251,8 @@ static void on_reply(struct connection *connection, int code, struct dialogue_li
                      uint64_t now_ns)
 {
     static const short codes[] = {
-        [CONNECTION_BANNER] = 220, [CONNECTION_EHLO] = 250, [CONNECTION_STARTTLS] = 220,
-        [CONNECTION_RESET] = 250,  [CONNECTION_QUIT] = 221,
+        [CONNECTION_BANNER] = 220, [CONNECTION_EHLO] = 250,  [CONNECTION_STARTTLS] = 220,
+        [CONNECTION_AUTH] = 235,   [CONNECTION_RESET] = 250, [CONNECTION_QUIT] = 221,
     };
     enum connection_phase phase = (enum connection_phase)connection->phase;
     bool transaction = phase == CONNECTION_ENVELOPE || phase == CONNECTION_CONTENT;
@@ -231,6 +267,8 @@ static void on_reply(struct connection *connection, int code, struct dialogue_li
         return;
     }
     connection->awaits = false;
+    if (login_goes_on(connection, code))
+        return;
     if (falls_back(connection, code)) {
         connection->client->meter.tally.codes[code]++;
         connection->helo = true;
@@ -250,6 +288,7 @@ static void on_reply(struct connection *connection, int code, struct dialogue_li
         connection_opening_time(connection, TALLY_STARTTLS, connection->sent_ns, now_ns);
         connection->phase = CONNECTION_HANDSHAKE; /* begun when nothing is left in clear */
         break;
+    case CONNECTION_AUTH: on_auth_reply(connection, now_ns); break;
     case CONNECTION_RESET: dialogue_next(connection); break;
     case CONNECTION_QUIT: on_quit_reply(connection, now_ns); break;
     default: break;

@@ -4,6 +4,7 @@
 
 #include "bench/load/options_parse.h"
 #include "bench/load/options_target.h"
+#include "gateway/io/listener.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -13,9 +14,10 @@
 const char *const load_phase_names[LOAD_PHASE_COUNT] = {
     [LOAD_PHASE_CONNECT] = "connect",   [LOAD_PHASE_EHLO] = "ehlo",
     [LOAD_PHASE_STARTTLS] = "starttls", [LOAD_PHASE_HANDSHAKE] = "handshake",
-    [LOAD_PHASE_MAIL] = "mail",         [LOAD_PHASE_RCPT] = "rcpt",
-    [LOAD_PHASE_DATA] = "data",         [LOAD_PHASE_BODY] = "body",
-    [LOAD_PHASE_DOT] = "dot",           [LOAD_PHASE_QUIT] = "quit",
+    [LOAD_PHASE_AUTH] = "auth",         [LOAD_PHASE_MAIL] = "mail",
+    [LOAD_PHASE_RCPT] = "rcpt",         [LOAD_PHASE_DATA] = "data",
+    [LOAD_PHASE_BODY] = "body",         [LOAD_PHASE_DOT] = "dot",
+    [LOAD_PHASE_QUIT] = "quit",
 };
 
 static const struct load_options defaults = {
@@ -54,9 +56,10 @@ static const enum options_option excluding[][2] = {
 static const struct {
     enum options_option option, needed;
 } needing[] = {
-    {OPTION_CHUNK,         OPTION_BDAT },
-    {OPTION_SLOW_RATE,     OPTION_SLOW },
-    {OPTION_PROXY_SOURCES, OPTION_PROXY},
+    {OPTION_CHUNK,          OPTION_BDAT },
+    {OPTION_SLOW_RATE,      OPTION_SLOW },
+    {OPTION_PROXY_SOURCES,  OPTION_PROXY},
+    {OPTION_AUTH_MECHANISM, OPTION_AUTH },
 };
 
 static void check_pairs(const struct load_options *options, const struct options_given *given)
@@ -162,6 +165,20 @@ static void peer_find(struct load_options *options, const struct options_given *
                   sources == AF_INET ? '4' : '6', sources == AF_INET ? '6' : '4');
 }
 
+/* Reads who logs in. A password goes into TLS, or nowhere but this machine. */
+static void logins_find(struct load_options *options, const struct options_given *given)
+{
+    union address_any peer;
+    if (options->aborts[LOAD_PHASE_AUTH] > 0 && given->auth == NULL)
+        words_die("--abort auth needs --auth");
+    if (given->auth == NULL)
+        return;
+    memcpy(&peer, &options->peer, sizeof peer);
+    if (options->tls.mode == LOAD_TLS_NONE && !listener_is_loopback(&peer))
+        words_die("--auth needs --tls starttls or --tls implicit, but for a loopback address");
+    logins_read(&options->logins, given->auth, given->mechanism);
+}
+
 /* What depends on the kind of run, unless it was given. */
 static void defaults_complete(struct load_options *options, const struct options_given *given)
 {
@@ -191,6 +208,7 @@ void options_read(struct load_options *options, int argc, char **argv)
     check_counts(options);
     check_names(options);
     peer_find(options, &given);
+    logins_find(options, &given);
     if (getrandom(&options->mail.run, sizeof options->mail.run, 0) < 0)
         words_die("getrandom: %s", strerror(errno));
 }

@@ -2,6 +2,7 @@
 #ifndef BENCH_LOAD_OPTIONS_H
 #define BENCH_LOAD_OPTIONS_H
 
+#include "bench/load/login.h"
 #include "bench/load/mail.h"
 #include "bench/words.h"
 #include "tls/tls.h"
@@ -25,6 +26,7 @@ enum load_phase {
     LOAD_PHASE_EHLO,
     LOAD_PHASE_STARTTLS,
     LOAD_PHASE_HANDSHAKE,
+    LOAD_PHASE_AUTH,
     LOAD_PHASE_MAIL,
     LOAD_PHASE_RCPT,
     LOAD_PHASE_DATA,
@@ -72,6 +74,7 @@ struct load_options {
     const char *helo; /* the name that EHLO and LHLO say */
     bool pipelined;
     struct load_tls_options tls;
+    struct logins logins;       /* of --auth; count 0: none */
     struct load_prefix sources; /* of the connections' own addresses */
     enum load_proxy proxy;
     struct load_prefix proxy_sources; /* invented ones for the header; none: the real ones */

@@ -49,6 +49,8 @@ static const struct option long_options[] = {
     {"tls-groups",              required_argument, NULL, OPTION_TLS_GROUPS             },
     {"tls-ca",                  required_argument, NULL, OPTION_TLS_CA                 },
     {"tls-name",                required_argument, NULL, OPTION_TLS_NAME               },
+    {"auth",                    required_argument, NULL, OPTION_AUTH                   },
+    {"auth-mechanism",          required_argument, NULL, OPTION_AUTH_MECHANISM         },
     {"idle",                    required_argument, NULL, OPTION_IDLE                   },
     {"slow",                    required_argument, NULL, OPTION_SLOW                   },
     {"slow-rate",               required_argument, NULL, OPTION_SLOW_RATE              },
@@ -228,6 +230,15 @@ static void option_tls(struct load_tls_options *tls, int option, const char *nam
     }
 }
 
+static void option_auth(struct options_given *given, int option, const char *name)
+{
+    static const char *const mechanisms[] = {"plain", "login", NULL};
+    if (option == OPTION_AUTH)
+        given->auth = optarg;
+    else
+        given->mechanism = (enum login_mechanism)words_choice(name, optarg, mechanisms);
+}
+
 static void option_rest(struct load_options *options, int option, const char *name)
 {
     switch (option) {
@@ -302,6 +313,8 @@ void options_parse(struct load_options *options, struct options_given *given, in
             option_mail(options, option, name);
         else if (option <= OPTION_TLS_NAME)
             option_tls(&options->tls, option, name);
+        else if (option <= OPTION_AUTH_MECHANISM)
+            option_auth(given, option, name);
         else
             option_rest(options, option, name);
     }

@@ -45,6 +45,8 @@ enum options_option {
     OPTION_TLS_GROUPS,
     OPTION_TLS_CA,
     OPTION_TLS_NAME,
+    OPTION_AUTH,
+    OPTION_AUTH_MECHANISM,
     OPTION_IDLE,
     OPTION_SLOW,
     OPTION_SLOW_RATE,
@@ -68,6 +70,8 @@ struct options_given {
     bool options[OPTION_END - OPTION_FIRST];
     const char *target; /* HOST:PORT, as it stands there; NULL: none */
     const char *host, *port;
+    char *auth; /* of --auth; NULL: none */
+    enum login_mechanism mechanism;
 };
 
 /* options_parse reads all words into `options` (the defaults before) and `given`; exits through

@@ -180,6 +180,7 @@ static void put_counts(json_t *object, const struct tally *tally)
     put_count(object, "unstarted", tally->unstarted);
     put_count(object, "aborted", sum(tally->aborted, LOAD_PHASE_COUNT));
     put_count(object, "opened", tally->opened);
+    put_some(object, "logins", tally->logins);
     put_count(object, "unopened", tally->unopened);
     put_count(object, "broken", tally->broken);
     for (unsigned i = 0; i < LOAD_PHASE_COUNT; i++)
@@ -313,6 +314,8 @@ static void print_connections(const struct tally *tally)
     printf("connections  %llu opened, %llu not opened, %llu broken\n",
            (unsigned long long)tally->opened, (unsigned long long)tally->unopened,
            (unsigned long long)tally->broken);
+    if (tally->logins > 0)
+        printf("             %llu logged in\n", (unsigned long long)tally->logins);
     if (tally->lock_step > 0)
         printf("             %llu in lock-step: the server does not offer them PIPELINING\n",
                (unsigned long long)tally->lock_step);

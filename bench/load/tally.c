@@ -16,6 +16,7 @@ const char *const tally_time_names[TALLY_TIME_COUNT] = {
     [TALLY_EHLO] = "ehlo",
     [TALLY_STARTTLS] = "starttls",
     [TALLY_HANDSHAKE] = "handshake",
+    [TALLY_AUTH] = "auth",
     [TALLY_MAIL] = "mail",
     [TALLY_RCPT] = "rcpt",
     [TALLY_DATA] = "data",
@@ -76,6 +77,7 @@ void tally_add(struct tally *tally, const struct tally *other)
     tally->unstarted += other->unstarted;
     tally->offered += other->offered;
     tally->opened += other->opened;
+    tally->logins += other->logins;
     tally->unopened += other->unopened;
     tally->broken += other->broken;
     tally->lock_step += other->lock_step;

@@ -15,6 +15,7 @@ enum tally_time {
     TALLY_EHLO,
     TALLY_STARTTLS,
     TALLY_HANDSHAKE,
+    TALLY_AUTH,
     TALLY_MAIL,
     TALLY_RCPT,
     TALLY_DATA,
@@ -65,6 +66,7 @@ struct tally {
     uint64_t unstarted;  /* arrivals for which there never was a connection */
     uint64_t offered;    /* intended starts within the measured time */
     uint64_t opened;     /* connections that got their 220 */
+    uint64_t logins;     /* AUTH answered with 235 */
     uint64_t unopened;   /* connections refused or lost before */
     uint64_t broken;     /* connections that ended between messages, not by our doing */
     uint64_t lock_step;  /* connections that could not pipeline: EHLO does not offer it */

@@ -119,11 +119,13 @@ static void logins(struct exposition *out, const struct metrics_sources *sources
                       "Attempts to log in, by mechanism and by what became of them.");
     for (int mechanism = SASL_UNKNOWN + 1; mechanism < SASL_MECHANISM_COUNT; mechanism++)
         for (int result = 0; result < SERVER_LOGIN_COUNT; result++)
-            exposition_count(out,
-                             total(sources, FIELD(logins) + sizeof(uint64_t) *
-                                                (size_t)(mechanism * SERVER_LOGIN_COUNT + result)),
-                             "mechanism", sasl_mechanism_name((enum sasl_mechanism)mechanism),
-                             "result", server_login_name((enum server_login)result), NULL);
+            exposition_count(
+                out,
+                total(sources,
+                      FIELD(logins) +
+                          sizeof(uint64_t) * (size_t)(mechanism * SERVER_LOGIN_COUNT + result)),
+                "mechanism", sasl_mechanism_name((enum sasl_mechanism)mechanism), "result",
+                server_login_name((enum server_login)result), NULL);
 }
 
 static void phases(struct exposition *out, const struct metrics_sources *sources)

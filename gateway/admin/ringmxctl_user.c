@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <jansson.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -82,12 +83,16 @@ static void interrupt(int number)
 }
 
 /* read_line reads a line without its end to `out` of SASL_PASSWORD_MAX octets; octet by octet,
- * so that no buffer has a copy. Returns its length, or -1: too long, none, or interrupted. */
-static ssize_t read_line(char *out)
+ * so that no buffer has a copy. `open` (NULL: all are) are signals that may come while it waits.
+ * Returns its length, or -1: too long, none, or interrupted. */
+static ssize_t read_line(char *out, const sigset_t *open)
 {
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
     size_t len = 0;
     char octet = '\0';
     while (!interrupted) {
+        if (open != NULL && ppoll(&input, 1, NULL, open) < 0)
+            continue;
         ssize_t got = read(STDIN_FILENO, &octet, 1);
         if (got < 0 && errno == EINTR)
             continue;
@@ -108,20 +113,27 @@ static ssize_t ask(const char *question, char *out)
     struct termios shown, hidden;
     struct sigaction catch = {.sa_handler = interrupt}, before[3];
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    sigset_t all, open;
     if (tcgetattr(STDIN_FILENO, &shown) != 0)
         return -1;
+    sigemptyset(&all);
+    for (int i = 0; i < 3; i++)
+        sigaddset(&all, signals[i]);
+    sigprocmask(SIG_BLOCK, &all, &open);
     for (int i = 0; i < 3; i++)
         sigaction(signals[i], &catch, &before[i]);
     hidden = shown;
     hidden.c_lflag &= ~(tcflag_t)ECHO;
-    fputs(question, stderr);
     ssize_t len = -1;
-    if (tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden) == 0)
-        len = read_line(out);
+    if (tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden) == 0) {
+        fputs(question, stderr);
+        len = read_line(out, &open);
+    }
     tcsetattr(STDIN_FILENO, TCSAFLUSH, &shown);
     fputc('\n', stderr);
     for (int i = 0; i < 3; i++)
         sigaction(signals[i], &before[i], NULL);
+    sigprocmask(SIG_SETMASK, &open, NULL);
     return len;
 }
 
@@ -131,7 +143,7 @@ static ssize_t get_password(const struct wish *wish, char *out, int *exit_code)
 {
     char again[SASL_PASSWORD_MAX];
     bool terminal = isatty(STDIN_FILENO);
-    ssize_t len = terminal ? ask("Password: ", out) : read_line(out);
+    ssize_t len = terminal ? ask("Password: ", out) : read_line(out, NULL);
     ssize_t repeated = terminal && len > 0 ? ask("The same again: ", again) : len;
     bool same = !terminal || (len > 0 && len == repeated && memcmp(out, again, (size_t)len) == 0);
     crypto_wipe(again, sizeof(again));
@@ -161,47 +173,53 @@ static int say_error(const struct wish *wish, int error)
                   "%s: %s", wish->path, strerror(error));
 }
 
-/* set_password adds a user, or changes one. */
+/* open_for opens the file, and checks that the user is not there (add) or is. Returns 0, or an exit
+ * code; it was said why. */
+static int open_for(const struct wish *wish, bool add, struct user_file **file)
+{
+    int error = user_file_open(wish->path, add, file);
+    if (error != 0)
+        return say_error(wish, error);
+    if (user_file_has(*file, wish->name) != add)
+        return 0;
+    user_file_close(*file);
+    return refuse(1, "%s: %.*s: %s", wish->path, (int)wish->name.len, (const char *)wish->name.data,
+                  add ? "is there already" : "no such user");
+}
+
+/* set_password adds a user, or changes one. Others may change the file while the password is asked
+ * for, so it is looked at again. */
 static int set_password(const struct wish *wish, bool add)
 {
     char password[SASL_PASSWORD_MAX], stored[PASSWORD_TEXT_MAX];
     struct user_file *file;
-    int exit_code;
-    int error = user_file_open(wish->path, add, &file);
-    if (error != 0)
-        return say_error(wish, error);
-    bool there = user_file_has(file, wish->name);
-    if (there == add) {
-        user_file_close(file);
-        return refuse(1, "%s %.*s: %s", wish->path, (int)wish->name.len,
-                      (const char *)wish->name.data, add ? "is there already" : "no such user");
-    }
+    int exit_code = open_for(wish, add, &file);
+    if (exit_code != 0)
+        return exit_code;
+    user_file_close(file);
     ssize_t len = get_password(wish, password, &exit_code);
     bool made = len > 0 && password_make(wish->scheme, bytes_make(password, (size_t)len), stored);
     crypto_wipe(password, sizeof(password));
-    if (len > 0 && !made)
-        exit_code = refuse(EX_OSERR, "the password can't be hashed: out of memory");
-    if (made) {
-        error = user_file_set(file, wish->name, bytes_of_string(stored));
-        exit_code = error == 0 ? 0 : say_error(wish, error);
-    }
+    if (len <= 0)
+        return exit_code;
+    if (!made)
+        return refuse(EX_OSERR, "the password can't be hashed: out of memory");
+    exit_code = open_for(wish, add, &file);
+    if (exit_code != 0)
+        return exit_code;
+    int error = user_file_set(file, wish->name, bytes_of_string(stored));
     user_file_close(file);
-    return exit_code;
+    return error == 0 ? 0 : say_error(wish, error);
 }
 
 static int take_out(const struct wish *wish)
 {
     struct user_file *file;
-    int error = user_file_open(wish->path, false, &file);
-    if (error != 0)
-        return say_error(wish, error);
-    bool there = user_file_has(file, wish->name);
-    if (there)
-        error = user_file_set(file, wish->name, bytes_make(NULL, 0));
+    int exit_code = open_for(wish, false, &file);
+    if (exit_code != 0)
+        return exit_code;
+    int error = user_file_set(file, wish->name, bytes_make(NULL, 0));
     user_file_close(file);
-    if (!there)
-        return refuse(1, "%s: no user %.*s", wish->path, (int)wish->name.len,
-                      (const char *)wish->name.data);
     return error == 0 ? 0 : say_error(wish, error);
 }
 

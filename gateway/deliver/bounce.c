@@ -32,10 +32,9 @@ static const struct wording {
                         "of it unless it fails."                                                     },
     [BOUNCE_DELIVERED] = {"delivered", "Your message was delivered",          "was delivered to:",
                        "It lies in the mailbox. That does not mean that it has been read."           },
-    [BOUNCE_RELAYED_BY] =
-        {"relayed",   "Your message was passed on",          "was passed on for:",
-                       "You have asked for delivery by a certain time. What becomes of it from here "
-         "on is for the next mail system to say, if it does."                                        },
+    [BOUNCE_RELAYED_BY] = {"relayed",   "Your message was passed on",          "was passed on for:",
+                       "You have asked for delivery by a certain time. What becomes of it "
+                           "from here on is for the next mail system to say."                        },
 };
 
 /* A notification being composed. */

@@ -4,11 +4,12 @@
 #define GATEWAY_DELIVER_CLIENT_INSIDE_H
 
 #include "gateway/deliver/client.h"
+#include "gateway/deliver/client_offers.h"
 #include "gateway/deliver/client_text.h"
 #include "gateway/deliver/verdict.h"
 #include "gateway/io/loan.h"
 
-/* Where the dialogue stands. Each phase but MAIL has one command and one reply. */
+/* Where the dialogue stands; each phase but MAIL has one command and one reply. */
 enum client_phase {
     CLIENT_PHASE_CONNECT = 0,
     CLIENT_PHASE_HANDSHAKE,
@@ -21,21 +22,6 @@ enum client_phase {
     CLIENT_PHASE_RESET, /* there was one; the server is to forget it */
     CLIENT_PHASE_QUIT,
     CLIENT_PHASE_GONE, /* the stream ends, or has ended */
-};
-
-/* What the last EHLO offered. */
-enum client_offer {
-    CLIENT_OFFER_PIPELINING = 1 << 0,
-    CLIENT_OFFER_CHUNKING = 1 << 1,
-    CLIENT_OFFER_BINARYMIME = 1 << 2,
-    CLIENT_OFFER_8BITMIME = 1 << 3,
-    CLIENT_OFFER_SMTPUTF8 = 1 << 4,
-    CLIENT_OFFER_DSN = 1 << 5,
-    CLIENT_OFFER_SIZE = 1 << 6,
-    CLIENT_OFFER_STARTTLS = 1 << 7,
-    CLIENT_OFFER_REQUIRETLS = 1 << 8,
-    CLIENT_OFFER_DELIVERBY = 1 << 9,
-    CLIENT_OFFER_PRIORITY = 1 << 10,
 };
 
 enum client_asked { CLIENT_ASKED_NOTHING = 0, CLIENT_ASKED_DATA = 1, CLIENT_ASKED_BDAT = 2 };
@@ -133,7 +119,7 @@ void client_mail_begin(struct client *client);
 void client_mail_say(struct client *client);
 bool client_mail_advance(struct client *client);
 
-/* client_mail_told: advance has nothing to tell. client_mail_awaits: a reply is to come. */
+/* client_mail_told: advance has nothing to tell; client_mail_awaits: a reply is to come. */
 bool client_mail_told(const struct client *client);
 bool client_mail_awaits(const struct client *client);
 void client_mail_replied(struct client *client);
@@ -154,11 +140,11 @@ void client_mail_over(struct client *client, const struct verdict *why);
 
 /* --- client_say.c --- */
 
-/* client_by_left_s: how many seconds are left until the time of DELIVERBY; may be negative. */
+/* client_by_left_s: seconds until the time of DELIVERBY; below 0: it is over. client_say_mail says
+ * MAIL, or refuses the delivery. client_say_recipient says RCPT for the next recipient, or refuses
+ * it; false: not now. */
 int64_t client_by_left_s(const struct client *client);
 bool client_is_ascii(struct bytes text);
-/* client_say_mail says MAIL, or refuses the delivery. client_say_recipient says RCPT for the next
- * recipient, or refuses it; false: not now. */
 void client_say_mail(struct client *client);
 bool client_say_recipient(struct client *client);
 

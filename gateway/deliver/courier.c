@@ -74,7 +74,7 @@ void courier_recovered(void *user, const struct spool_recovered *recovered)
         return;
     }
     uint64_t due_us = due_after(courier, recovered->next_attempt_s, now_us);
-    uint64_t release_us = courier_release_us(found, now_us, now_s);
+    uint64_t release_us = now_us + spool_message_hold_us(found, now_s);
     struct queue_message *message =
         queue_add(courier->queue, found, now_us, due_us > release_us ? due_us : release_us);
     message->unseen = true;

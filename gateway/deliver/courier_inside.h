@@ -108,10 +108,6 @@ bool courier_errand(struct courier *courier, struct errand *errand);
 void courier_use_options(struct courier *courier, const struct courier_options *options,
                          struct errand *errand);
 
-/* courier_release_us returns when a message is due that may be held for the future (RFC 4865): now,
- * or a time of ours. */
-uint64_t courier_release_us(const struct spool_message *message, uint64_t now_us, uint64_t now_s);
-
 /* courier_meet_deadlines deals with messages whose time is over, a bounded number.
  * courier_deadline_us: when the next one is, on our clock. */
 void courier_meet_deadlines(struct courier *courier);

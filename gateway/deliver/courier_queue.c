@@ -90,6 +90,8 @@ static void fill_row(const struct courier *courier, uint64_t place,
         row->finished = message->done.few;
     if (consignment->state == CONSIGNMENT_WAITING)
         row->next_s = wall_s(courier, consignment->due_us);
+    if (row->next_s > 0 && row->next_s < message->spool.release_s)
+        row->next_s = message->spool.release_s;
     fill_destination(courier, consignment, row);
 }
 

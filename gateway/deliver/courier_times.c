@@ -7,11 +7,6 @@ enum {
     AGAIN_S = 1,        /* what is under way, or can't be told of now, is looked at again */
 };
 
-uint64_t courier_release_us(const struct spool_message *message, uint64_t now_us, uint64_t now_s)
-{
-    return message->release_s > now_s ? now_us + (message->release_s - now_s) * 1000000 : now_us;
-}
-
 /* One consignment of a message whose time is over. True: it is to be looked at again. */
 static bool meet(struct courier *courier, struct consignment *consignment)
 {

@@ -127,7 +127,7 @@ static bool take_arrivals(struct courier *courier, uint64_t now_us)
             if (courier->compaction.count == 0 ||
                 !compaction_arrived(&courier->compaction, message))
                 queue_add(courier->queue, message, now_us,
-                          courier_release_us(message, now_us, now_s));
+                          now_us + spool_message_hold_us(message, now_s));
         }
         if (count < COURIER_ARRIVALS)
             return true;

@@ -18,7 +18,7 @@ bool outcome_returned(struct outcome *outcome, struct consignment *consignment,
 
     if (message->by_s == 0 || now_s < message->by_s || !(message->by_mode & ENVELOPE_BY_RETURN))
         return false;
-    outcome_failed(outcome, consignment, way, way == OUTCOME_STORED ? "maildir" : "time", &over);
+    outcome_failed(outcome, consignment, way, way == OUTCOME_STORED ? "maildir" : "queue", &over);
     return true;
 }
 

@@ -76,7 +76,8 @@ bool routes_add(struct routes *routes, struct bytes domain, const char *const *t
     __attribute__((warn_unused_result));
 
 /* routes_add_foreign sets the route of every domain that has none (section relay { }); for
- * recipients that forwarding made foreign, and those that users write to. Without it that is "mx:" with default options. */
+ * recipients that forwarding made foreign, and those that users write to. Without it that is "mx:"
+ * with default options. */
 bool routes_add_foreign(struct routes *routes, const char *const *targets, uint32_t target_count,
                         const struct route_options *options, const char **error)
     __attribute__((warn_unused_result));

@@ -85,7 +85,7 @@ uint32_t sorter_run(struct sorter *sorter, bool discard_only)
             outcome_put_off(options->outcome, consignment, MOVING_US);
         else if (message->spool.release_s > now_s)
             outcome_put_off(options->outcome, consignment,
-                            (message->spool.release_s - now_s) * 1000000);
+                            spool_message_hold_us(&message->spool, now_s));
         else if (discard_only && !message->unseen && outcome_sole(consignment))
             outcome_discard(options->outcome, consignment);
         else if (consignment->resort && !outcome_sole(consignment)) {

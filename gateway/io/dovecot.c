@@ -1,7 +1,11 @@
 /* The client's side of Dovecot's authentication protocol: see dovecot.h. Lines of words between
  * tabs. An exchange has a place here; its number on the wire is the place and a generation, so that
  * what comes late for one that is over finds nobody. An exchange waits for Dovecot, with a time
- * when that is over, or for the client, whose time others watch. */
+ * when that is over, or for the client, whose time others watch.
+ *
+ * A Dovecot that is reloaded or ended leaves its old process, with what that knew, to those who are
+ * still connected: so a connection is replaced every few seconds. What is under way on the old one
+ * is finished there. */
 #include "gateway/io/dovecot.h"
 
 #include <arpa/inet.h>
@@ -12,12 +16,13 @@
 #include "gateway/base/check.h"
 #include "gateway/base/counter.h"
 #include "gateway/base/list.h"
+#include "gateway/io/dovecot_words.h"
 #include "gateway/io/upstream.h"
 #include "gateway/io/worker.h"
 #include "tls/crypto.h"
 
 enum {
-    OUT_MAX = 256 * 1024,     /* octets of lines that Dovecot has not taken */
+    OUT_MAX = 128 * 1024,     /* octets of lines that Dovecot has not taken */
     LINE_OUT_MAX = 14 * 1024, /* Dovecot ends the connection for a line of 16 KiB */
     LINE_IN_MAX = 16 * 1024,
     WORDS_MAX = 512, /* octets of a line besides the response */
@@ -26,15 +31,7 @@ enum {
     PLACE_BITS = 12,
     PENDING_MAX = 1 << PLACE_BITS,
     GENERATION_MAX = (1 << (32 - PLACE_BITS)) - 1,
-};
-
-struct exchange {
-    struct list_node node;      /* linked: it waits for Dovecot */
-    dovecot_answered *answered; /* NULL: free */
-    void *user;
-    uint64_t asked_us, due_us;
-    uint32_t generation;
-    uint32_t next_free; /* place + 1 */
+    RENEW_US = 10 * 1000 * 1000,
 };
 
 struct mechanisms {
@@ -42,19 +39,40 @@ struct mechanisms {
     char names[MECHANISMS_MAX][MECHANISM_LEN_MAX + 1];
 };
 
-struct dovecot {
+struct connection {
     struct upstream upstream; /* first: what its hooks are given */
-    const struct dovecot_options *options;
-    struct exchange *exchanges; /* pending_max */
-    uint32_t free;              /* place + 1; 0: none is free */
-    struct list waiting;        /* for Dovecot, the oldest first */
+    struct dovecot *dovecot;
+    bool versioned;           /* VERSION has come */
+    struct mechanisms coming; /* since then */
     uint64_t heard_us;
-    bool versioned;                       /* VERSION has come on this connection */
-    bool announced;                       /* there was a DONE on any */
-    struct mechanisms mechanisms, coming; /* of the last DONE; since the last VERSION */
+    uint32_t exchanges; /* on it */
     size_t in_len;
-    _Atomic uint64_t asked, passed, refused, away;
     char in[LINE_IN_MAX];
+};
+
+struct exchange {
+    struct list_node node;      /* linked: it waits for Dovecot */
+    dovecot_answered *answered; /* NULL: free */
+    void *user;
+    struct connection *connection;
+    uint64_t asked_us, due_us;
+    uint32_t generation;
+    uint32_t next_free; /* place + 1 */
+};
+
+struct dovecot {
+    const struct dovecot_options *options;
+    struct worker *worker;
+    struct connection connections[2];
+    struct connection *current, *old; /* what is under way on the old one ends there */
+    struct exchange *exchanges;       /* pending_max */
+    uint32_t free;                    /* place + 1; 0: none is free */
+    struct list waiting;              /* for Dovecot, the oldest first */
+    bool renewing;                    /* `current` greets, the old one serves meanwhile */
+    bool announced;                   /* there was a DONE */
+    struct mechanisms mechanisms;     /* of the last one */
+    _Atomic bool connected;
+    _Atomic uint64_t asked, passed, refused, away;
 };
 
 /* --- exchanges --- */
@@ -79,6 +97,8 @@ static void let_go(struct dovecot *dovecot, struct exchange *exchange)
 {
     if (list_linked(&exchange->node))
         list_remove(&exchange->node);
+    if (exchange->answered != NULL)
+        exchange->connection->exchanges--;
     exchange->answered = NULL;
     exchange->generation = exchange->generation == GENERATION_MAX ? 1 : exchange->generation + 1;
     exchange->next_free = dovecot->free;
@@ -88,7 +108,7 @@ static void let_go(struct dovecot *dovecot, struct exchange *exchange)
 /* wait_for_answer: the time runs. */
 static void wait_for_answer(struct dovecot *dovecot, struct exchange *exchange)
 {
-    exchange->asked_us = dovecot->upstream.worker->now_us;
+    exchange->asked_us = dovecot->worker->now_us;
     exchange->due_us = exchange->asked_us + (uint64_t)dovecot->options->timeout_ms * 1000;
     list_append(&dovecot->waiting, &exchange->node);
 }
@@ -115,70 +135,25 @@ static void give_answer(struct dovecot *dovecot, struct exchange *exchange,
 static void lost(struct upstream *upstream)
 {
     static const struct dovecot_answer away = {.status = DOVECOT_AWAY};
-    struct dovecot *dovecot = (struct dovecot *)(void *)upstream;
-    struct list_node *node;
+    struct connection *connection = (struct connection *)(void *)upstream;
+    struct dovecot *dovecot = connection->dovecot;
+    dovecot->renewing = dovecot->renewing && connection != dovecot->current;
     for (uint32_t i = 0; i < dovecot->options->pending_max; i++) {
         struct exchange *exchange = &dovecot->exchanges[i];
-        if (exchange->answered != NULL && !list_linked(&exchange->node))
+        if (exchange->answered == NULL || exchange->connection != connection)
+            continue;
+        if (list_linked(&exchange->node))
+            give_answer(dovecot, exchange, &away);
+        else
             let_go(dovecot, exchange);
     }
-    while ((node = list_first(&dovecot->waiting)) != NULL)
-        give_answer(dovecot, list_entry(node, struct exchange, node), &away);
 }
 
 /* --- what Dovecot says --- */
 
-/* next_word cuts off the word before the next tab; NULL: there is none. */
-static char *next_word(char **rest)
+static bool nonsense(struct connection *connection)
 {
-    char *word = *rest;
-    if (word == NULL)
-        return NULL;
-    char *tab = strchr(word, '\t');
-    if (tab != NULL)
-        *tab = '\0';
-    *rest = tab == NULL ? NULL : tab + 1;
-    return word;
-}
-
-/* value_of returns what follows "name="; NULL: the word is another. */
-static char *value_of(char *word, const char *name)
-{
-    size_t len = strlen(name);
-    return strncmp(word, name, len) == 0 && word[len] == '=' ? word + len + 1 : NULL;
-}
-
-/* unescape undoes, in place, what Dovecot does to octets that would end a word. */
-static size_t unescape(char *text)
-{
-    static const char plain[] = {'\0', '\1', '\t', '\r', '\n'}, escaped[] = "01trn";
-    size_t len = 0;
-    for (const char *at = text; *at != '\0'; at++) {
-        const char *found = at[0] == '\1' && at[1] != '\0' ? strchr(escaped, at[1]) : NULL;
-        text[len++] = found == NULL ? *at : plain[found - escaped];
-        at += found != NULL;
-    }
-    return len;
-}
-
-static bool number_at(const char *text, uint32_t *out)
-{
-    uint64_t number = 0;
-    size_t len = strlen(text);
-    if (len == 0 || len > 10)
-        return false;
-    for (size_t i = 0; i < len; i++) {
-        if (text[i] < '0' || text[i] > '9')
-            return false;
-        number = number * 10 + (uint64_t)(text[i] - '0');
-    }
-    *out = (uint32_t)number;
-    return number <= UINT32_MAX;
-}
-
-static bool nonsense(struct dovecot *dovecot)
-{
-    upstream_put_off(&dovecot->upstream, "%s", "it does not speak Dovecot's protocol");
+    upstream_put_off(&connection->upstream, "%s", "it does not speak Dovecot's protocol");
     return false;
 }
 
@@ -191,114 +166,88 @@ static void note_mechanism(struct mechanisms *mechanisms, const char *name)
 
 /* hear_greeting takes a line of the time before DONE. SPID, CUID and COOKIE are for those who ask
  * another of its sockets, too. */
-static bool hear_greeting(struct dovecot *dovecot, const char *verb, char *rest)
+static bool hear_greeting(struct connection *connection, const char *verb, char *rest)
 {
-    const char *word = next_word(&rest);
+    const char *word = dovecot_word(&rest);
     uint32_t major;
     if (strcmp(verb, "VERSION") == 0) {
-        if (dovecot->versioned || word == NULL || !number_at(word, &major))
-            return nonsense(dovecot);
-        dovecot->versioned = true;
+        if (connection->versioned || word == NULL || !dovecot_number(word, &major))
+            return nonsense(connection);
+        connection->versioned = true;
         if (major == 1)
             return true;
-        upstream_put_off(&dovecot->upstream, "%s", "it speaks another version");
+        upstream_put_off(&connection->upstream, "%s", "it speaks another version");
         return false;
     }
-    if (!dovecot->versioned)
-        return nonsense(dovecot);
+    if (!connection->versioned)
+        return nonsense(connection);
     if (strcmp(verb, "MECH") == 0 && word != NULL)
-        note_mechanism(&dovecot->coming, word);
+        note_mechanism(&connection->coming, word);
     if (strcmp(verb, "DONE") != 0)
         return true;
-    dovecot->mechanisms = dovecot->coming;
-    dovecot->announced = true;
-    upstream_ready(&dovecot->upstream);
+    connection->dovecot->mechanisms = connection->coming;
+    connection->dovecot->announced = true;
+    connection->dovecot->renewing = false;
+    upstream_ready(&connection->upstream);
     return true;
 }
 
-/* read_words takes apart what follows the number. False: it makes no sense. */
-static bool read_words(const char *verb, char *rest, struct dovecot_answer *answer)
+static bool hear_line(struct connection *connection, char *line)
 {
-    char *word, *value;
-    *answer = (struct dovecot_answer){.status = DOVECOT_FAIL};
-    if (strcmp(verb, "CONT") == 0) {
-        answer->status = DOVECOT_CONTINUE;
-        answer->text = next_word(&rest);
-        answer->text_len = answer->text == NULL ? 0 : strlen(answer->text);
-        return answer->text != NULL;
-    }
-    if (strcmp(verb, "OK") == 0)
-        answer->status = DOVECOT_OK;
-    while ((word = next_word(&rest)) != NULL) {
-        if ((value = value_of(word, "user")) != NULL) {
-            answer->user_len = unescape(value);
-            answer->user = value;
-        } else if ((value = value_of(word, "resp")) != NULL && answer->status == DOVECOT_OK) {
-            answer->text = value;
-            answer->text_len = strlen(value);
-        } else if (answer->status == DOVECOT_FAIL &&
-                   (strcmp(word, "temp") == 0 || strcmp(word, "code=temp_fail") == 0)) {
-            answer->status = DOVECOT_TEMPORARY;
-        }
-    }
-    return answer->status != DOVECOT_OK || answer->user != NULL;
-}
-
-static bool hear_line(struct dovecot *dovecot, char *line)
-{
+    struct dovecot *dovecot = connection->dovecot;
     char *rest = line;
     struct dovecot_answer answer;
-    const char *verb = next_word(&rest);
+    const char *verb = dovecot_word(&rest);
     uint32_t number;
-    if (dovecot->upstream.state == UPSTREAM_GREETING)
-        return hear_greeting(dovecot, verb, rest);
+    if (connection->upstream.state == UPSTREAM_GREETING)
+        return hear_greeting(connection, verb, rest);
     if (strcmp(verb, "OK") != 0 && strcmp(verb, "FAIL") != 0 && strcmp(verb, "CONT") != 0)
         return true; /* of a later version */
-    const char *word = next_word(&rest);
-    if (word == NULL || !number_at(word, &number) || !read_words(verb, rest, &answer))
-        return nonsense(dovecot);
+    const char *word = dovecot_word(&rest);
+    if (word == NULL || !dovecot_number(word, &number) || !dovecot_read(verb, rest, &answer))
+        return nonsense(connection);
     struct exchange *exchange = exchange_of(dovecot, number);
-    if (exchange == NULL)
+    if (exchange == NULL || exchange->connection != connection)
         return true;
     if (list_linked(&exchange->node))
         give_answer(dovecot, exchange, &answer);
     else /* it has waited long enough for the client */
         let_go(dovecot, exchange);
-    return dovecot->upstream.state == UPSTREAM_READY;
+    return connection->upstream.state == UPSTREAM_READY;
 }
 
 /* hear_lines takes the whole lines off. False: it was put off. */
-static bool hear_lines(struct dovecot *dovecot)
+static bool hear_lines(struct connection *connection)
 {
-    char *at = dovecot->in, *end = dovecot->in + dovecot->in_len, *line_end;
+    char *at = connection->in, *end = connection->in + connection->in_len, *line_end;
     while ((line_end = memchr(at, '\n', (size_t)(end - at))) != NULL) {
         if (memchr(at, '\0', (size_t)(line_end - at)) != NULL)
-            return nonsense(dovecot);
+            return nonsense(connection);
         *line_end = '\0';
-        if (!hear_line(dovecot, at))
+        if (!hear_line(connection, at))
             return false;
         at = line_end + 1;
     }
-    dovecot->in_len = (size_t)(end - at);
-    memmove(dovecot->in, at, dovecot->in_len);
-    if (dovecot->in_len < sizeof(dovecot->in))
+    connection->in_len = (size_t)(end - at);
+    memmove(connection->in, at, connection->in_len);
+    if (connection->in_len < sizeof(connection->in))
         return true;
-    upstream_put_off(&dovecot->upstream, "%s", "a line is too long");
+    upstream_put_off(&connection->upstream, "%s", "a line is too long");
     return false;
 }
 
 static bool hear(struct upstream *upstream, const char *data, size_t len)
 {
-    struct dovecot *dovecot = (struct dovecot *)(void *)upstream;
-    dovecot->heard_us = upstream->worker->now_us;
+    struct connection *connection = (struct connection *)(void *)upstream;
+    connection->heard_us = upstream->worker->now_us;
     while (len > 0) {
-        size_t room = sizeof(dovecot->in) - dovecot->in_len;
+        size_t room = sizeof(connection->in) - connection->in_len;
         size_t part = len < room ? len : room;
-        memcpy(dovecot->in + dovecot->in_len, data, part);
-        dovecot->in_len += part;
+        memcpy(connection->in + connection->in_len, data, part);
+        connection->in_len += part;
         data += part;
         len -= part;
-        if (!hear_lines(dovecot))
+        if (!hear_lines(connection))
             return false;
     }
     return true;
@@ -310,35 +259,36 @@ static bool hear(struct upstream *upstream, const char *data, size_t len)
  * the process is the same for all workers, and in many a container. */
 static bool greet(struct upstream *upstream)
 {
-    struct dovecot *dovecot = (struct dovecot *)(void *)upstream;
+    struct connection *connection = (struct connection *)(void *)upstream;
     char text[64];
     uint32_t number;
     crypto_random(&number, sizeof(number));
     int len = snprintf(text, sizeof(text), "VERSION\t1\t1\nCPID\t%u\n", number >> 1 | 1);
     upstream_put(upstream, text, (size_t)len);
-    dovecot->in_len = 0;
-    dovecot->versioned = false;
-    dovecot->coming.count = 0;
+    connection->in_len = 0;
+    connection->versioned = false;
+    connection->coming.count = 0;
     return true;
 }
 
 /* put_line writes words, and the response where there is one. False: nobody is there, it does not
  * fit, or is no base64: a tab or the end of a line must never be in it. */
-static bool put_line(struct dovecot *dovecot, const char *words, const char *response, size_t len)
+static bool put_line(struct connection *connection, const char *words, const char *response,
+                     size_t len)
 {
     static const char base64[] =
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=";
     size_t words_len = strlen(words);
-    if (dovecot->upstream.state != UPSTREAM_READY || words_len + len + 1 > LINE_OUT_MAX ||
-        !upstream_room(&dovecot->upstream, words_len + len + 1))
+    if (connection->upstream.state != UPSTREAM_READY || words_len + len + 1 > LINE_OUT_MAX ||
+        !upstream_room(&connection->upstream, words_len + len + 1))
         return false;
     for (size_t i = 0; i < len; i++)
         if (memchr(base64, response[i], sizeof(base64) - 1) == NULL)
             return false;
-    upstream_put(&dovecot->upstream, words, words_len);
+    upstream_put(&connection->upstream, words, words_len);
     if (len > 0)
-        upstream_put(&dovecot->upstream, response, len);
-    upstream_put(&dovecot->upstream, "\n", 1);
+        upstream_put(&connection->upstream, response, len);
+    upstream_put(&connection->upstream, "\n", 1);
     return true;
 }
 
@@ -358,7 +308,7 @@ static int add_address(char *out, size_t size, char kind, const union address_an
 
 /* say_auth. "nologin": nobody will ask Dovecot's master for this login. "no-penalty": Dovecot makes
  * all clients of an address wait for seconds after failures; here they are counted by us. */
-static bool say_auth(struct dovecot *dovecot, uint32_t number,
+static bool say_auth(struct connection *connection, uint32_t number,
                      const struct dovecot_request *request)
 {
     char words[WORDS_MAX];
@@ -369,23 +319,43 @@ static bool say_auth(struct dovecot *dovecot, uint32_t number,
     if (request->response != NULL) /* the last word: it is not looked into for others */
         len += snprintf(words + len, sizeof(words) - (size_t)len, "\tresp=");
     CHECK((size_t)len < sizeof(words));
-    return put_line(dovecot, words, request->response, request->response_len);
+    return put_line(connection, words, request->response, request->response_len);
+}
+
+static void say_cancel(struct connection *connection, uint32_t number)
+{
+    char words[32];
+    snprintf(words, sizeof(words), "CANCEL\t%u", number);
+    (void)put_line(connection, words, NULL, 0); /* else Dovecot's own time ends it */
+}
+
+/* usable returns the connection for what begins now: the old one, while the next greets. NULL:
+ * Dovecot is away. */
+static struct connection *usable(const struct dovecot *dovecot)
+{
+    if (dovecot->current->upstream.state == UPSTREAM_READY)
+        return dovecot->current;
+    bool old_serves = dovecot->renewing && dovecot->old->upstream.state == UPSTREAM_READY;
+    return old_serves ? dovecot->old : NULL;
 }
 
 uint32_t dovecot_ask(struct dovecot *dovecot, const struct dovecot_request *request,
                      dovecot_answered *answered, void *user)
 {
     struct exchange *exchange = NULL;
-    if (dovecot->upstream.state == UPSTREAM_READY && dovecot->free > 0 &&
+    struct connection *connection = usable(dovecot);
+    if (connection != NULL && dovecot->free > 0 &&
         dovecot_mechanism(dovecot, request->mechanism)) /* for others it hangs up */
         exchange = &dovecot->exchanges[dovecot->free - 1];
-    if (exchange == NULL || !say_auth(dovecot, number_of(dovecot, exchange), request)) {
+    if (exchange == NULL || !say_auth(connection, number_of(dovecot, exchange), request)) {
         counter_add(&dovecot->away, 1);
         return 0;
     }
     dovecot->free = exchange->next_free;
     exchange->answered = answered;
     exchange->user = user;
+    exchange->connection = connection;
+    connection->exchanges++;
     wait_for_answer(dovecot, exchange);
     counter_add(&dovecot->asked, 1);
     return number_of(dovecot, exchange);
@@ -400,7 +370,7 @@ bool dovecot_continue(struct dovecot *dovecot, uint32_t request, const char *res
         return false;
     CHECK(!list_linked(&exchange->node));
     snprintf(words, sizeof(words), "CONT\t%u\t", request);
-    if (!put_line(dovecot, words, response, response_len)) {
+    if (!put_line(exchange->connection, words, response, response_len)) {
         dovecot_cancel(dovecot, request);
         return false;
     }
@@ -410,13 +380,11 @@ bool dovecot_continue(struct dovecot *dovecot, uint32_t request, const char *res
 
 void dovecot_cancel(struct dovecot *dovecot, uint32_t request)
 {
-    char words[32];
     struct exchange *exchange = exchange_of(dovecot, request);
     if (exchange == NULL)
         return;
+    say_cancel(exchange->connection, request);
     let_go(dovecot, exchange);
-    snprintf(words, sizeof(words), "CANCEL\t%u", request);
-    (void)put_line(dovecot, words, NULL, 0); /* else Dovecot's own time ends it */
 }
 
 /* --- life --- */
@@ -436,10 +404,17 @@ struct dovecot *dovecot_new(struct worker *worker, const struct dovecot_options 
     if (dovecot == NULL)
         return NULL;
     dovecot->options = options;
+    dovecot->worker = worker;
+    dovecot->current = &dovecot->connections[0];
+    dovecot->old = &dovecot->connections[1];
     list_init(&dovecot->waiting);
     dovecot->exchanges = calloc(options->pending_max, sizeof(*dovecot->exchanges));
-    if (!upstream_init(&dovecot->upstream, worker, &hooks, &upstream) ||
-        dovecot->exchanges == NULL) {
+    bool whole = dovecot->exchanges != NULL;
+    for (int i = 0; i < 2; i++) {
+        dovecot->connections[i].dovecot = dovecot;
+        whole &= upstream_init(&dovecot->connections[i].upstream, worker, &hooks, &upstream);
+    }
+    if (!whole) {
         dovecot_free(dovecot);
         return NULL;
     }
@@ -452,7 +427,8 @@ void dovecot_free(struct dovecot *dovecot)
 {
     if (dovecot == NULL)
         return;
-    upstream_cleanup(&dovecot->upstream);
+    for (int i = 0; i < 2; i++)
+        upstream_cleanup(&dovecot->connections[i].upstream);
     free(dovecot->exchanges);
     free(dovecot);
 }
@@ -469,12 +445,12 @@ bool dovecot_mechanism(const struct dovecot *dovecot, const char *name)
 
 bool dovecot_is_connected(const struct dovecot *dovecot)
 {
-    return dovecot->upstream.state == UPSTREAM_READY;
+    return usable(dovecot) != NULL;
 }
 
 const char *dovecot_why(const struct dovecot *dovecot)
 {
-    return dovecot->upstream.why;
+    return dovecot->current->upstream.why;
 }
 
 /* give_up_late: an exchange that Dovecot does not answer is over. When nothing at all was heard
@@ -483,53 +459,98 @@ static void give_up_late(struct dovecot *dovecot)
 {
     static const struct dovecot_answer away = {.status = DOVECOT_AWAY};
     struct list_node *node;
-    while ((node = list_first(&dovecot->waiting)) != NULL) {
+    while ((node = list_first(&dovecot->waiting)) != NULL) { /* each round takes one off */
         struct exchange *exchange = list_entry(node, struct exchange, node);
-        if (exchange->due_us > dovecot->upstream.worker->now_us)
+        if (exchange->due_us > dovecot->worker->now_us)
             return;
-        if (dovecot->heard_us < exchange->asked_us) {
-            upstream_put_off(&dovecot->upstream, "%s", "no answer in time");
-            return;
+        if (exchange->connection->heard_us < exchange->asked_us) {
+            upstream_put_off(&exchange->connection->upstream, "%s", "no answer in time");
+            continue;
         }
-        char words[32];
-        snprintf(words, sizeof(words), "CANCEL\t%u", number_of(dovecot, exchange));
-        (void)put_line(dovecot, words, NULL, 0);
+        say_cancel(exchange->connection, number_of(dovecot, exchange));
         give_answer(dovecot, exchange, &away);
     }
 }
 
+static bool old_is_waited_for(const struct dovecot *dovecot)
+{
+    for (uint32_t i = 0; i < dovecot->options->pending_max && dovecot->old->exchanges > 0; i++)
+        if (dovecot->exchanges[i].answered != NULL && list_linked(&dovecot->exchanges[i].node) &&
+            dovecot->exchanges[i].connection == dovecot->old)
+            return true;
+    return false;
+}
+
+static uint64_t renew_us(const struct dovecot *dovecot)
+{
+    const struct upstream *upstream = &dovecot->current->upstream;
+    uint32_t set_ms = dovecot->options->renew_ms;
+    uint64_t after_us = set_ms == 0 ? RENEW_US : (uint64_t)set_ms * 1000;
+    return upstream->state == UPSTREAM_READY ? upstream->ready_us + after_us : UINT64_MAX;
+}
+
+/* renew lets the next connection begin. The old one ends when nothing is under way there any more,
+ * or only clients that take their time. */
+static void renew(struct dovecot *dovecot)
+{
+    struct connection *old = dovecot->old;
+    bool over = dovecot->worker->now_us >= renew_us(dovecot);
+    if (old->upstream.state != UPSTREAM_AWAY && !dovecot->renewing &&
+        (old->exchanges == 0 || (over && !old_is_waited_for(dovecot))))
+        upstream_close(&old->upstream);
+    if (!over || old->upstream.state != UPSTREAM_AWAY)
+        return;
+    dovecot->old = dovecot->current;
+    dovecot->current = old;
+    dovecot->renewing = true;
+    upstream_begin(&old->upstream);
+}
+
 void dovecot_turn(struct dovecot *dovecot)
 {
-    struct upstream *upstream = &dovecot->upstream;
+    struct upstream *upstream = &dovecot->current->upstream;
     upstream_turn(upstream);
-    if (upstream->state == UPSTREAM_GREETING && upstream->worker->now_us >= upstream->deadline_us)
+    if (upstream->state == UPSTREAM_GREETING && dovecot->worker->now_us >= upstream->deadline_us)
         upstream_put_off(upstream, "%s", "no answer in time");
     give_up_late(dovecot);
-    upstream_flush_rest(upstream);
+    renew(dovecot);
+    upstream_flush_rest(&dovecot->connections[0].upstream);
+    upstream_flush_rest(&dovecot->connections[1].upstream);
+    atomic_store_explicit(&dovecot->connected, usable(dovecot) != NULL, memory_order_relaxed);
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
 }
 
 uint64_t dovecot_next_us(const struct dovecot *dovecot)
 {
-    uint64_t next_us = upstream_next_us(&dovecot->upstream);
-    if (dovecot->upstream.state == UPSTREAM_GREETING && dovecot->upstream.deadline_us < next_us)
-        next_us = dovecot->upstream.deadline_us;
+    const struct upstream *upstream = &dovecot->current->upstream, *old = &dovecot->old->upstream;
+    uint64_t next_us = upstream_next_us(upstream);
+    if (old->state == UPSTREAM_READY)
+        next_us = earlier(next_us, upstream_next_us(old));
+    if (upstream->state == UPSTREAM_GREETING)
+        next_us = earlier(next_us, upstream->deadline_us);
+    if (old->state == UPSTREAM_AWAY || !old_is_waited_for(dovecot))
+        next_us = earlier(next_us, renew_us(dovecot));
     struct list_node *node = list_first(&dovecot->waiting);
     if (node == NULL)
         return next_us;
-    uint64_t due_us = list_entry(node, struct exchange, node)->due_us;
-    return due_us < next_us ? due_us : next_us;
+    return earlier(next_us, list_entry(node, struct exchange, node)->due_us);
 }
 
 void dovecot_snapshot(const struct dovecot *dovecot, struct dovecot_snapshot *out)
 {
-    const struct upstream *upstream = &dovecot->upstream;
     *out = (struct dovecot_snapshot){
         .asked = counter_read(&dovecot->asked),
         .passed = counter_read(&dovecot->passed),
         .refused = counter_read(&dovecot->refused),
         .away = counter_read(&dovecot->away),
-        .connects = counter_read(&upstream->connects),
-        .failures = counter_read(&upstream->failures),
-        .connected = atomic_load_explicit(&upstream->connected, memory_order_relaxed),
+        .connected = atomic_load_explicit(&dovecot->connected, memory_order_relaxed),
     };
+    for (int i = 0; i < 2; i++) {
+        out->connects += counter_read(&dovecot->connections[i].upstream.connects);
+        out->failures += counter_read(&dovecot->connections[i].upstream.failures);
+    }
 }

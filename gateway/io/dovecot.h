@@ -1,7 +1,7 @@
 /* Dovecot's authentication, over its client socket (the protocol that Postfix and Exim use, version
  * 1.1 and above): asked without waiting, on the worker's ring. One connection for each worker,
- * tried again after pauses that grow; meanwhile all is DOVECOT_AWAY. Dovecot is believed, but not
- * trusted: what it sends can end its connection, and no more. */
+ * renewed now and then, and tried again after pauses that grow; meanwhile all is DOVECOT_AWAY.
+ * Dovecot is believed, but not trusted: what it sends can end its connection, and no more. */
 #ifndef GATEWAY_IO_DOVECOT_H
 #define GATEWAY_IO_DOVECOT_H
 
@@ -15,6 +15,7 @@ struct dovecot_options {
     const char *path;          /* of a unix socket; borrowed */
     uint32_t timeout_ms;       /* for an answer, and for connecting */
     uint32_t pending_max;      /* exchanges under way; more are DOVECOT_AWAY */
+    uint32_t renew_ms;         /* a connection is used so long; 0: 10 seconds */
 };
 
 enum dovecot_status {

@@ -33,23 +33,28 @@ static void let_go(struct upstream *upstream)
     upstream->descriptor = -1;
 }
 
+void upstream_close(struct upstream *upstream)
+{
+    let_go(upstream);
+    upstream->state = UPSTREAM_AWAY;
+    explicit_bzero(upstream->out + upstream->out_at, upstream->out_len - upstream->out_at);
+    upstream->out_at = upstream->out_len = 0;
+    upstream->blocked = false;
+    atomic_store_explicit(&upstream->connected, false, memory_order_relaxed);
+    upstream->hooks->lost(upstream);
+}
+
 void upstream_put_off(struct upstream *upstream, const char *format, const char *detail)
 {
     uint64_t now_us = upstream->worker->now_us;
     if (upstream->state == UPSTREAM_READY && now_us - upstream->ready_us > STEADY_US)
         upstream->pause_us = PAUSE_US_MIN;
-    let_go(upstream);
     snprintf(upstream->why, sizeof(upstream->why), format, detail);
-    upstream->state = UPSTREAM_AWAY;
     upstream->pause_end_us = now_us + upstream->pause_us;
     upstream->pause_us =
         upstream->pause_us * 2 < PAUSE_US_MAX ? upstream->pause_us * 2 : PAUSE_US_MAX;
-    explicit_bzero(upstream->out + upstream->out_at, upstream->out_len - upstream->out_at);
-    upstream->out_at = upstream->out_len = 0;
-    upstream->blocked = false;
-    atomic_store_explicit(&upstream->connected, false, memory_order_relaxed);
     counter_add(&upstream->failures, 1);
-    upstream->hooks->lost(upstream);
+    upstream_close(upstream);
 }
 
 /* --- octets --- */
@@ -182,6 +187,13 @@ static void try_again(struct upstream *upstream)
         upstream_put_off(upstream, "connecting: %s", strerror(errno));
     else if (!watch_set(upstream->worker, &upstream->watch, upstream->descriptor, POLLOUT))
         upstream_put_off(upstream, "%s", "the worker watches too much");
+}
+
+void upstream_begin(struct upstream *upstream)
+{
+    CHECK(upstream->state == UPSTREAM_AWAY);
+    upstream->pause_us = PAUSE_US_MIN;
+    try_again(upstream);
 }
 
 void upstream_ready(struct upstream *upstream)

@@ -65,10 +65,13 @@ bool upstream_init(struct upstream *upstream, struct worker *worker,
     __attribute__((warn_unused_result));
 void upstream_cleanup(struct upstream *upstream);
 
-/* upstream_ready: the server has answered the greeting. upstream_put_off ends the connection;
- * `format` has at most one %s, for `detail`. */
+/* upstream_ready: the server has answered the greeting. upstream_put_off ends the connection, and
+ * is a failure; `format` has at most one %s, for `detail`. upstream_close ends one that is not
+ * wanted any more; upstream_begin connects at once, whatever was before. */
 void upstream_ready(struct upstream *upstream);
 void upstream_put_off(struct upstream *upstream, const char *format, const char *detail);
+void upstream_close(struct upstream *upstream);
+void upstream_begin(struct upstream *upstream);
 
 /* upstream_room tells whether `size` octets can be put now; upstream_put puts them. upstream_flush
  * sends at once; it may put off. */

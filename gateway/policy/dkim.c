@@ -314,7 +314,8 @@ static void choose(const struct found found[RULE_COUNT], struct crypto_hash *has
             if (listed)
                 canon_field(found[i].name[at], found[i].value[at], true, hash_take, hash);
         }
-        if (rules[i].seal == SEAL_ALWAYS || (rules[i].seal == SEAL_PRESENT && count > 0))
+        bool seals = rules[i].seal == SEAL_ALWAYS || (rules[i].seal == SEAL_PRESENT && count > 0);
+        if (seals && listed && found[i].count == count) /* else one more would mean one of these */
             (void)add_name(names, rules[i].name);
     }
 }

@@ -25,8 +25,8 @@ struct scram_secret {
 };
 
 /* scram_secret_read reads Dovecot's form "iterations,salt,StoredKey,ServerKey" (base64).
- * scram_secret_write is the way back (its length; 0: no room). scram_secret_make computes one from a
- * password, scram_secret_matches compares with one (both slow; *failed: no memory).
+ * scram_secret_write is the way back (its length; 0: no room). scram_secret_make computes one from
+ * a password, scram_secret_matches compares with one (both slow; *failed: no memory).
  * scram_secret_stranger makes one for a user that does not exist: salt and iterations are always
  * the same for a name, and no password fits. */
 bool scram_secret_read(struct bytes text, struct scram_secret *out)

@@ -39,6 +39,7 @@ struct identity {
     uint8_t stage;
     uint8_t step; /* enum login_step, once it is `heard` */
     uint8_t held; /* STAGE_HELD: enum reply */
+    bool noted;   /* counted and logged */
     bool inside;  /* the backend is being called */
     bool heard;   /* and has taken its step already */
     bool named;   /* the message with the user's name has come */
@@ -135,6 +136,20 @@ static struct bytes name_of(const struct identity *identity)
     return bytes_make(identity->user, identity->user_len);
 }
 
+/* note_end counts and logs what became of an exchange. Who has not come to the end may have typed
+ * his password where his name should be. */
+static void note_end(struct identity *identity, enum server_login result)
+{
+    const struct session *session = identity->session;
+    struct server *server = session->server;
+    enum sasl_mechanism mechanism = (enum sasl_mechanism)identity->mechanism;
+    identity->noted = true;
+    counter_add(&server->counters.logins[mechanism][result], 1);
+    bool whole = result != SERVER_LOGIN_MALFORMED && result != SERVER_LOGIN_CANCELLED;
+    struct bytes user = bytes_make(identity->user, whole ? identity->user_len : 0);
+    server_log_login(server, session, user, mechanism, result);
+}
+
 static void end_login(struct identity *identity)
 {
     if (identity->login != NULL)
@@ -147,22 +162,14 @@ void authenticating_forget(struct session *session)
     struct identity *identity = session->identity;
     if (identity == NULL)
         return;
+    if (!identity->noted) /* the client leaves, or we do */
+        note_end(identity, SERVER_LOGIN_CANCELLED);
     if (!identity->guessed)
         attempt_withdraw(&identity->attempt, session, name_of(identity));
     end_login(identity);
     crypto_wipe(identity, sizeof(*identity));
     blocks_give(&session->server->identities, identity);
     session->identity = NULL;
-}
-
-/* note_end counts and logs what became of an exchange. */
-static void note_end(const struct identity *identity, enum server_login result)
-{
-    const struct session *session = identity->session;
-    struct server *server = session->server;
-    enum sasl_mechanism mechanism = (enum sasl_mechanism)identity->mechanism;
-    counter_add(&server->counters.logins[mechanism][result], 1);
-    server_log_login(server, session, name_of(identity), mechanism, result);
 }
 
 /* settle goes on with the session, unless it waits, or has ended. */

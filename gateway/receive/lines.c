@@ -37,12 +37,16 @@ static void begin_skipping(struct session *session, bool after_cr, bool told)
     session->skip_told = told;
 }
 
-/* says_auth: a line that begins so is an AUTH that has become too long (RFC 4954 4). */
-static bool says_auth(const struct session *session, struct bytes line)
+/* says_auth: a line that begins so, with what was put aside of it, is an AUTH that has become too
+ * long (RFC 4954 4). */
+static bool says_auth(const struct session *session, struct bytes part)
 {
     struct bytes verb = BYTES("AUTH ");
-    return session->submission && line.len >= verb.len &&
-           bytes_equal_nocase(bytes_slice(line, 0, verb.len), verb);
+    size_t aside = session->line_len < verb.len ? session->line_len : verb.len;
+    return session->submission && aside + part.len >= verb.len &&
+           bytes_equal_nocase(bytes_make(session->line, aside), bytes_slice(verb, 0, aside)) &&
+           bytes_equal_nocase(bytes_slice(part, 0, verb.len - aside),
+                              bytes_slice(verb, aside, verb.len));
 }
 
 /* skip_too_long skips a line, of which there is a part in `session->line` and another here. AUTH
@@ -50,8 +54,7 @@ static bool says_auth(const struct session *session, struct bytes line)
 static void skip_too_long(struct session *session, struct bytes part)
 {
     bool responds = session->mode == SESSION_AUTH;
-    bool asks = says_auth(
-        session, session->line_len > 0 ? bytes_make(session->line, session->line_len) : part);
+    bool asks = says_auth(session, part);
     begin_skipping(session, part.data[part.len - 1] == '\r', responds || asks);
     session->discreet |= asks;
     if (responds)

@@ -130,6 +130,7 @@ void server_log_refused(struct server *server, const struct session *session, en
     struct log_line line = log_begin_often(server->log, LOG_WARN, "refused");
     log_id(&line, "session", session->id);
     log_peer(&line, "client", &session->peer);
+    log_given(&line, "user", authenticating_user(session));
     log_string(&line, "reason", reply_name(reply));
     log_end(&line);
 }

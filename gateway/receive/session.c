@@ -111,7 +111,7 @@ void session_drop_transaction(struct session *session)
     if (session->transaction == NULL)
         return;
     greylisting_cancel(session->server, session->transaction);
-    if (session->transaction->fixups != NULL)
+    if (session->transaction->envelope.flags & ENVELOPE_SUBMITTED)
         submission_ended(session);
     session->transaction->session = NULL;
     server_forget(session->server, session->transaction);

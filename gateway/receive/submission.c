@@ -17,7 +17,7 @@ static const struct submission_rules *rules_of(const struct session *session)
 bool submission_is(const struct session *session)
 {
     const struct server_options *options = session->server->options;
-    return options->submission != NULL && session->listener < options->listener_count &&
+    return session->listener < options->listener_count &&
            options->listeners[session->listener].submission;
 }
 
@@ -35,6 +35,8 @@ enum reply submission_mail(struct session *session, const struct command *mail)
     struct bytes sender = mail->address.text;
     if (!submission_has_user(session))
         return REPLY_AUTH_FIRST;
+    if (rules == NULL) /* a reload has ended submission, and the socket is still there */
+        return REPLY_AUTH_UNAVAILABLE;
     struct bytes user = authenticating_user(session);
     /* Notifications and automatic answers come from <> (RFC 3834 3.3, 8098 3): the From rule holds
      * for them, too. */
@@ -143,7 +145,7 @@ enum reply submission_header(struct transaction *transaction)
         .wall_us = server->worker->now_wall_us,
         .utf8 = transaction->envelope.flags & ENVELOPE_SMTPUTF8,
     };
-    if (facts.rules == NULL) /* a reload has ended submission: nobody knows any more */
+    if (facts.rules == NULL) /* as at MAIL: nobody knows any more */
         return REPLY_AUTH_UNAVAILABLE;
     enum reply refusal = fixups_mend(transaction->fixups, &facts);
     if (refusal != REPLY_NONE || facts.rules->dkim == NULL)

@@ -35,6 +35,14 @@ static inline uint64_t spool_message_start_s(const struct spool_message *message
     return message->release_s > message->arrival_s ? message->release_s : message->arrival_s;
 }
 
+/* spool_message_hold_us returns for how long it is still to be held; 0: it may go. An hour at most:
+ * then it is asked again, since the wall clock may have jumped, or the machine slept. */
+static inline uint64_t spool_message_hold_us(const struct spool_message *message, uint64_t now_s)
+{
+    uint64_t hold_s = message->release_s > now_s ? message->release_s - now_s : 0;
+    return (hold_s > 3600 ? 3600 : hold_s) * 1000000;
+}
+
 /* spool_message_octets is about what a message takes on disk. */
 static inline uint64_t spool_message_octets(const struct spool_message *message)
 {

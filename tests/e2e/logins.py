@@ -1,6 +1,5 @@
-"""What tests of users who log in have in common: a users file, what mail programs send for AUTH (RFC 4954, 4616, 5802),
-and a gateway with a submission listener of each kind."""
-import base64
+"""What tests of users who log in have in common: a users file, and a gateway with a submission listener of each kind.
+sasl.py has what their programs say."""
 import contextlib
 import crypt
 import hashlib
@@ -11,13 +10,14 @@ import tempfile
 import warnings
 
 import pki
+import sasl
 from harness import Gateway, quote
 
 ALICE, BOB = ("alice@example.org", "geheim"), ("bob@example.org", "pass word")
 
 
 def b64(octets):
-    return base64.b64encode(octets if isinstance(octets, bytes) else octets.encode()).decode()
+    return sasl.encode(octets if isinstance(octets, bytes) else octets.encode())
 
 
 def sha512(password, rounds=1000):
@@ -38,31 +38,8 @@ def scram_sha256(password, iterations=4096):
 
 
 def plain(user, password, authorization=""):
-    return b64(f"{authorization}\0{user}\0{password}")
-
-
-class Scram:
-    """The client's side of SCRAM-SHA-256: first(), final(challenge), verify(last)."""
-
-    def __init__(self, user, password, flag="n"):
-        self.password, self.header = password, flag + ",,"
-        self.bare = f"n={user.replace('=', '=3D').replace(',', '=2C')},r={secrets.token_urlsafe(18)}"
-
-    def first(self):
-        return b64(self.header + self.bare)
-
-    def final(self, challenge):
-        first = base64.b64decode(challenge).decode()
-        fields = dict(part.split("=", 1) for part in first.split(","))
-        client, server = scram_keys(self.password, base64.b64decode(fields["s"]), int(fields["i"]))
-        without = f"c={b64(self.header)},r={fields['r']}"
-        message = f"{self.bare},{first},{without}".encode()
-        signature = hmac.digest(hashlib.sha256(client).digest(), message, "sha256")
-        self.signature = hmac.digest(server, message, "sha256")
-        return b64(f"{without},p={b64(bytes(a ^ b for a, b in zip(client, signature)))}")
-
-    def verify(self, last):
-        return base64.b64decode(last) == b"v=" + base64.b64encode(self.signature)
+    """PLAIN's message, as AUTH carries it."""
+    return sasl.encode(sasl.plain(user, password, authorization))
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Programs of others that the tests start as peers, each with a configuration and a folder of its own: HAProxy, which
 judges PROXY headers, Dovecot, which takes mail by LMTP and knows who users are, and Redis."""
+import functools
 import os
 import shutil
 import signal
@@ -303,6 +304,7 @@ class DovecotAuth(Peer):
         self.path = os.path.join(self.folder, "auth")
 
     @staticmethod
+    @functools.lru_cache
     def hashed(scheme, password):
         return subprocess.run(["doveadm", "pw", "-s", scheme, "-p", password], stdout=subprocess.PIPE, check=True,
                               timeout=PATIENCE_S).stdout.decode().strip()
@@ -333,11 +335,29 @@ class DovecotAuth(Peer):
         return self.launch([DOVECOT, "-F", "-c", self.configuration])
 
     def stop(self):
+        """As an administrator does it: those of its processes stay that have somebody to serve."""
         self.process.terminate()
         self.process.wait(PATIENCE_S)
 
+    def kill(self):
+        """All of it, at once: the master starts nothing in the stead of what is gone."""
+        self.process.send_signal(signal.SIGSTOP)
+        processes = self.processes()
+        for process in processes + [self.process.pid]:
+            os.kill(process, signal.SIGKILL)
+        self.process.wait()
+        wait_until(lambda: not any(self.runs(process) for process in processes), "Dovecot's processes have ended")
+
+    @staticmethod
+    def runs(process):
+        try:
+            with open(f"/proc/{process}/stat", encoding="ascii", errors="replace") as file:
+                return file.read().rpartition(")")[2].split()[0] != "Z"
+        except OSError:
+            return False
+
     def signal(self, number):
-        """To those of its processes that answer: a master and what it has started."""
+        """To those of its processes that answer."""
         for process in self.processes():
             os.kill(process, number)
 

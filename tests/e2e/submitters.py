@@ -1,20 +1,19 @@
 """Users of a submission listener: a gateway with one beside its MX, and clients that log in. In clear, on loopback:
 what TLS and AUTH do has tests of its own."""
-import base64
-import crypt
 import os
 
-from harness import Client, Gateway, quote
+from harness import Client, Gateway
+from logins import plain, sha512
 
 PASSWORD = "correct horse"
 
 
 def users_file(path, *names):
     """Users who all have PASSWORD, in the cheapest hash that there is."""
-    hashed = crypt.crypt(PASSWORD, "$6$rounds=1000$saltsaltsalt")
+    hashed = sha512(PASSWORD)
     with open(path, "w", encoding="utf-8") as file:
         for name in names:
-            file.write(f"{name}:{{SHA512-CRYPT}}{hashed}\n")
+            file.write(f"{name}:{hashed}\n")
     os.chmod(path, 0o600)
 
 
@@ -37,8 +36,7 @@ class Submitter(Client):
             self.login(user)
 
     def login(self, user):
-        message = base64.b64encode(f"\0{user}\0{PASSWORD}".encode()).decode()
-        return self.expect(235, "AUTH PLAIN " + message)
+        return self.expect(235, "AUTH PLAIN " + plain(user, PASSWORD))
 
     def refused(self, code, enhanced, line):
         reply = self.expect(code, line)
@@ -56,7 +54,3 @@ class Submitter(Client):
                 return reply
         self.send(b"BDAT %d LAST\r\n" % len(text[at:]) + text[at:])
         return self.reply()
-
-
-def addresses(*listed):
-    return "{" + ", ".join(quote(address) for address in listed) + "}"

@@ -1,16 +1,21 @@
 """AUTH (RFC 4954): every state and reply, whatever is said when; who may say it where; limits and delays; what becomes of
 a login at RSET, EHLO, STARTTLS, XCLIENT, a reload and a drain."""
+import base64
 import concurrent.futures
+import contextlib
 import os
 import re
 import signal
 import socket
+import tempfile
 import time
 import unittest
-import urllib.request
 
 from harness import SLOW, Client, quote, wait_until
-from logins import ALICE, BOB, Scram, b64, plain, scram_sha256, sha512, submission
+from logins import ALICE, BOB, b64, plain, scram_sha256, sha512, submission
+from prometheus import scrape
+from sasl import Scram
+from test_trace import Watcher
 from tls_client import SecureClient
 
 LINE_MAX = 12288
@@ -26,6 +31,13 @@ class Case(unittest.TestCase):
         if enhanced:
             self.assertEqual(reply.enhanced, enhanced, f"{line} -> {reply}")
         return reply
+
+    @contextlib.contextmanager
+    def submission(self, *settings, **options):
+        """As logins.submission; the clients leave before the gateway does."""
+        with submission(*settings, **options) as gateway:
+            yield gateway
+            self.doCleanups()
 
     def clear(self, gateway, **options):
         client = Client(gateway.at["clear"], **options)
@@ -43,22 +55,24 @@ class Case(unittest.TestCase):
         self.say(client, "AUTH PLAIN " + plain(*user), 235, "2.7.0")
         return client
 
+    def last(self, scram, reply):
+        return b64(scram.last(base64.b64decode(reply.text)))
+
     def is_in(self, client):
-        return client.command("MAIL FROM:<alice@example.org>").code == 250
+        code = client.command("MAIL FROM:<alice@example.org>").code
+        client.expect(250, "RSET")
+        self.assertIn(code, (250, 530))
+        return code == 250
 
     def counted(self, gateway, **labels):
         """ringmx_logins_total of this mechanism and result."""
-        words = ",".join(f'{key}="{value}"' for key, value in labels.items())
-        address, = [line["address"] for line in gateway.events("http")]
-        with urllib.request.urlopen(f"http://{address}/metrics", timeout=20) as answer:
-            text = answer.read().decode()
-        return int(re.search(rf"^ringmx_logins_total\{{{words}\}} (\d+)", text, re.M).group(1))
+        return scrape(gateway).value("ringmx_logins_total", **labels)
 
 
 class Dialogues(Case):
     @classmethod
     def setUpClass(cls):
-        cls.context = submission({"http.address": quote("127.0.0.1:0")})
+        cls.context = submission({"admin.http": quote("127.0.0.1:0"), "auth.failures_per_ip": "0"})
         cls.gateway = cls.context.__enter__()
 
     @classmethod
@@ -159,18 +173,18 @@ class Dialogues(Case):
     def scram(self, client, user, initial=True, **options):
         scram = Scram(*user, **options)
         if initial:
-            reply = self.say(client, "AUTH SCRAM-SHA-256 " + scram.first(), 334)
+            reply = self.say(client, "AUTH SCRAM-SHA-256 " + b64(scram.first()), 334)
         else:
             self.assertEqual(self.say(client, "AUTH SCRAM-SHA-256", 334).texts, [""])
-            reply = self.say(client, scram.first(), 334)
-        return scram, client.command(scram.final(reply.texts[0]))
+            reply = self.say(client, b64(scram.first()), 334)
+        return scram, client.command(self.last(scram, reply))
 
     def test_scram(self):
         for initial in (True, False):
             client = self.clear(self.gateway)
             scram, reply = self.scram(client, BOB, initial)
             self.assertEqual(reply.code, 334)
-            self.assertTrue(scram.verify(reply.texts[0]))
+            self.assertTrue(scram.proved(base64.b64decode(reply.text)))
             self.say(client, "", 235, "2.7.0")
         for user in ((BOB[0], "wrong"), ("nobody@example.org", BOB[1]), ALICE):
             client = self.clear(self.gateway)
@@ -188,10 +202,10 @@ class Dialogues(Case):
 
     def test_scram_downgrade(self):
         """"y": I could bind, but you have not offered it. True in clear; in TLS somebody lies."""
-        _, reply = self.scram(self.clear(self.gateway), BOB, flag="y")
+        _, reply = self.scram(self.clear(self.gateway), BOB, header=b"y,,")
         self.assertEqual(reply.code, 334)
         client = self.secure(self.gateway)
-        client.send(("AUTH SCRAM-SHA-256 " + Scram(*BOB, flag="y").first() + "\r\n").encode())
+        client.send(("AUTH SCRAM-SHA-256 " + b64(Scram(*BOB, header=b"y,,").first()) + "\r\n").encode())
         self.assertEqual(client.reply().code, 535)
 
     def test_long_lines(self):
@@ -270,7 +284,7 @@ class Dialogues(Case):
 
     def test_secured_forgets(self):
         """A login in clear says nothing of who shakes hands after it."""
-        with submission(listeners={"clear": {"role": "submission", "auth": "plaintext", "tls": "starttls"}}) as gateway:
+        with self.submission(listeners={"clear": {"role": "submission", "auth": "plaintext", "tls": "starttls"}}) as gateway:
             client = SecureClient(gateway.at["clear"])
             self.addCleanup(client.close)
             Client.hello(client)
@@ -283,7 +297,7 @@ class Dialogues(Case):
 
     def test_clear_only_at_home(self):
         """auth = plaintext: for clients and addresses of this machine, whoever a balancer says it speaks for."""
-        with submission(listeners={"clear": {"role": "submission", "auth": "plaintext", "xclient": '{"127.0.0.1"}'},
+        with self.submission(listeners={"clear": {"role": "submission", "auth": "plaintext", "xclient": '{"127.0.0.1"}'},
                                    "proxied": {"role": "submission", "auth": "plaintext", "proxy": '{"127.0.0.1"}'},
                                    "closed": {"role": "submission"}}) as gateway:
             client = self.log_in(self.clear(gateway))
@@ -312,9 +326,13 @@ class Dialogues(Case):
         client = self.log_in(self.clear(self.gateway))
         client.transfer(b"From: alice@example.org\r\nSubject: x\r\n\r\nx\r\n", "alice@example.org", ["clear@example.org"])
         self.assertIn(b"with ESMTPA id ", self.gateway.wait_messages("clear", 1)[0])
-        told = [line.get("user") for line in self.gateway.events("message")
-                if line["to"] in ("received@example.org", "clear@example.org")]
-        self.assertEqual(told, [ALICE[0]] * 2)
+
+        def told():
+            return [line.get("user") for line in self.gateway.events("message")
+                    if line["to"] in ("received@example.org", "clear@example.org")]
+
+        wait_until(lambda: len(told()) == 2, "two messages in the log")
+        self.assertEqual(told(), [ALICE[0]] * 2)
 
     def test_log_and_metrics(self):
         before = {result: self.counted(self.gateway, mechanism="PLAIN", result=result)
@@ -339,8 +357,12 @@ class Dialogues(Case):
 
 
 class Life(Case):
+    def reasons(self, gateway, count):
+        wait_until(lambda: len(gateway.events("login_failed")) >= count, f"{count} failures")
+        return sorted(line["reason"] for line in gateway.events("login_failed"))
+
     def test_results(self):
-        with submission({"submission.results": "true"}) as gateway:
+        with self.submission({"submission.results": "true"}) as gateway:
             client = self.log_in(self.secure(gateway))
             forged = b"Authentication-Results: mx.example.org; auth=pass smtp.auth=root\r\n"
             client.transfer(forged + b"From: alice@example.org\r\n\r\nx\r\n", "alice@example.org", ["bob@example.org"])
@@ -351,7 +373,7 @@ class Life(Case):
 
     def test_delay(self):
         """A refusal takes its time, the same for all; who is right does not wait."""
-        with submission({"auth.delay_ms": "1000"}) as gateway:
+        with self.submission({"auth.delay_ms": "1000"}) as gateway:
             for user in (("nobody", "x"), (ALICE[0], "x"), (BOB[0], "x")):
                 client = self.clear(gateway)
                 begun = time.monotonic()
@@ -363,7 +385,7 @@ class Life(Case):
 
     def test_limits(self):
         """Failures of an address are limited, whatever the mechanism; others, and cancelled attempts, are not."""
-        with submission({"auth.failures_per_ip": "4", "auth.delay_ms": "0"}) as gateway:
+        with self.submission({"auth.failures_per_ip": "4", "auth.delay_ms": "0"}) as gateway:
             client = self.clear(gateway, source="127.0.0.5")
             for _ in range(6):
                 self.say(client, "AUTH LOGIN", 334)
@@ -373,16 +395,15 @@ class Life(Case):
             self.say(client, b64("x"), 535)
             for user in ("nobody", BOB[0]):
                 scram = Scram(user, "x")
-                reply = self.say(client, "AUTH SCRAM-SHA-256 " + scram.first(), 334)
-                self.say(client, scram.final(reply.texts[0]), 535)
+                reply = self.say(client, "AUTH SCRAM-SHA-256 " + b64(scram.first()), 334)
+                self.say(client, self.last(scram, reply), 535)
             self.say(client, "AUTH PLAIN " + GOOD, 454, "4.7.0")
             self.say(client, "AUTH LOGIN", 454, "4.7.0")
             self.log_in(self.clear(gateway, source="127.0.0.6"))
-            reasons = [line["reason"] for line in gateway.events("login_failed")]
-            self.assertEqual(reasons, ["cancelled"] * 6 + ["refused"] * 4 + ["address_limit"] * 2)
+            self.assertEqual(self.reasons(gateway, 12), ["address_limit"] * 2 + ["cancelled"] * 6 + ["refused"] * 4)
 
     def test_user_limit(self):
-        with submission({"auth.failures_per_user": "3", "auth.delay_ms": "0"}) as gateway:
+        with self.submission({"auth.failures_per_user": "3", "auth.delay_ms": "0"}) as gateway:
             self.log_in(self.clear(gateway, source="127.0.1.1"))
             names = ["alice", "ALICE@example.org", "alice@example.org"]
             for number, name in enumerate(names):
@@ -393,12 +414,12 @@ class Life(Case):
             self.say(client, "AUTH LOGIN " + b64("alice"), 454, "4.7.0")
             self.log_in(client, BOB)
             self.log_in(self.clear(gateway, source="127.0.1.2"))  # where he is known
-            self.assertEqual([line["reason"] for line in gateway.events("login_failed")][-2:], ["user_limit"] * 2)
+            self.assertEqual(self.reasons(gateway, 5), ["refused"] * 3 + ["user_limit"] * 2)
 
     def test_crowd(self):
         """A hundred at once: right ones get in, wrong ones do not, nobody hangs."""
         users = {ALICE[0]: sha512(ALICE[1], 5000), BOB[0]: scram_sha256(BOB[1])}
-        with submission({"auth.failures_per_ip": "0", "auth.failures_per_network": "0", "auth.failures_per_user": "0"},
+        with self.submission({"auth.failures_per_ip": "0", "auth.failures_per_network": "0", "auth.failures_per_user": "0"},
                         users=users) as gateway:
             def one(number):
                 good = number % 4 != 0
@@ -415,7 +436,7 @@ class Life(Case):
     def test_gone(self):
         """Clients that leave while a password is looked at."""
         users = {ALICE[0]: sha512(ALICE[1], 50000)}
-        with submission({"auth.delay_ms": "2000"}, users=users) as gateway:
+        with self.submission({"auth.delay_ms": "2000", "auth.failures_per_ip": "0"}, users=users) as gateway:
             for number in range(20):
                 client = self.clear(gateway)
                 client.send(f"AUTH PLAIN {plain(ALICE[0], 'x' * number + 'y')}\r\n".encode())
@@ -426,7 +447,7 @@ class Life(Case):
 
     def test_drain(self):
         """The end of the server: a challenge is dropped, a refusal said at once, who is in ends his message."""
-        with submission({"auth.delay_ms": "30000"}) as gateway:
+        with self.submission({"auth.delay_ms": "30000"}) as gateway:
             held, asked, inside = (self.clear(gateway) for _ in range(3))
             time.sleep(2.1)  # they are no longer young (docs/operations.md)
             self.log_in(inside)
@@ -444,25 +465,51 @@ class Life(Case):
 
     def test_reload(self):
         """A reload brings users and takes them; who is in stays in. One that takes all away: 454."""
-        with submission() as gateway:
+        with self.submission() as gateway:
             client = self.log_in(self.clear(gateway))
             begun, waiting = self.clear(gateway), self.clear(gateway)
             self.say(begun, "AUTH LOGIN " + b64("carol"), 334)
             with open(gateway.users, "w", encoding="ascii") as file:
                 file.write("carol@example.org:" + sha512("neu") + "\n")
             gateway.signal(signal.SIGHUP)
-            wait_until(lambda: gateway.events("reload"), "reload")
+            wait_until(lambda: gateway.events("reloaded"), "reload")
             self.say(begun, b64("neu"), 235)
             self.say(waiting, "AUTH PLAIN " + GOOD, 535)
             self.say(waiting, "AUTH PLAIN " + plain("carol", "neu"), 235)
             self.assertTrue(self.is_in(client))
 
-    def test_trace_and_memory(self):
+    def test_traced(self):
+        """A watcher sees the dialogue, and of what may be a secret how long it is."""
+        with tempfile.TemporaryDirectory(dir=os.environ.get("RINGMX_TMP")) as folder:
+            path = os.path.join(folder, "control")
+            with self.submission({"admin.control": quote(path)}) as gateway, Watcher(path, ip="127.0.0.1") as watcher:
+                wait_until(lambda: gateway.events("control"), "the watcher")
+                time.sleep(0.3)
+                client = self.clear(gateway, source="127.0.0.1")
+                self.say(client, "AUTH LOGIN " + b64("bob"), 334)
+                self.say(client, b64("Zwiebelturm"), 535)
+                self.say(client, b64("Zwiebelturm"), 500)
+                self.say(client, "AUTH PLAIN " + plain("alice", "Zwiebelturm"), 535)
+                reply = self.say(client, "AUTH SCRAM-SHA-256 " + b64(Scram(*BOB).first()), 334)
+                self.say(client, "*", 501)
+                self.log_in(client)
+                self.say(client, "VRFY shown", 252)
+                self.say(client, "QUIT", 221)
+                watcher.wait_event("disconnect")
+                self.assertNotIn(b64("Zwiebelturm").encode()[:12], watcher.raw)
+                self.assertNotIn(b"Zwiebelturm", watcher.raw)
+                self.assertNotIn(reply.text.encode(), watcher.raw)
+                self.assertEqual([row["octets"] for row in watcher.events("response")], [len(b64("Zwiebelturm")), 1])
+                self.assertEqual(watcher.texts("reply").count("334"), 2)
+                self.assertIn("VRFY shown", watcher.texts("command"))
+                self.assertIn("235 2.7.0 Authentication successful", watcher.texts("reply"))
+
+    def test_memory(self):
         """No password stays in the memory of the process, or comes to a log: in clear and in TLS, by any mechanism, right
         or wrong, in pieces, too long, cut off."""
         secrets = ["Zwiebelturm-%d-Regenrinne" % number for number in range(12)]
         users = {ALICE[0]: sha512(secrets[0]), BOB[0]: scram_sha256(secrets[1])}
-        with submission({"auth.delay_ms": "0", "log.level": "debug", "auth.failures_per_ip": "0"}, users=users) as gateway:
+        with self.submission({"auth.delay_ms": "0", "log.level": "debug", "auth.failures_per_ip": "0"}, users=users) as gateway:
             for client in (self.clear(gateway), self.secure(gateway), self.secure(gateway, "starttls")):
                 self.say(client, "AUTH PLAIN " + plain("nobody", secrets[2]), 535)
                 self.say(client, "AUTH LOGIN " + b64("bob"), 334)
@@ -481,8 +528,8 @@ class Life(Case):
                 self.say(client, "AUTH PLAIN " + plain(ALICE[0], secrets[0]), 503)
             for client in (self.clear(gateway), self.secure(gateway)):
                 scram = Scram(BOB[0], secrets[1])
-                reply = self.say(client, "AUTH SCRAM-SHA-256 " + scram.first(), 334)
-                self.say(client, scram.final(reply.texts[0]), 334)
+                reply = self.say(client, "AUTH SCRAM-SHA-256 " + b64(scram.first()), 334)
+                self.say(client, self.last(scram, reply), 334)
                 self.say(client, "", 235)
             for client in (self.clear(gateway), self.secure(gateway)):
                 client.send(("AUTH PLAIN " + b64(secrets[9] + "---")).encode())  # and no more

@@ -191,7 +191,7 @@ class Package(Folder):
         with open(os.path.join(self.folder, "etc/ringmx/ringmx.conf"), encoding="utf-8") as file:
             self.check_configuration(file.read())
         fields = run("dpkg-deb", "-f", package).stdout
-        self.assertRegex(fields, r"Depends: .*libmicrohttpd12")
+        self.assertRegex(fields, r"Depends: .*libargon2-1.*libmicrohttpd12")
         self.assertEqual("/etc/ringmx/ringmx.conf\n", run("dpkg-deb", "-I", package, "conffiles").stdout)
         gateway = harness.Gateway(prefix=["/bin/sh", "-c", 'shift; exec "$0" "$@"',
                                           os.path.join(self.folder, "usr/sbin/ringmx")])
@@ -207,6 +207,9 @@ class Package(Folder):
         self.assertEqual([], self.script("preinst", "upgrade", "0.0.9"))
         self.assertEqual([], self.script("prerm", "upgrade", "9.9.9"))
         self.assertEqual([], self.script("postinst", "configure", ""))
+        installed = Path(self.folder, "installed").read_text(encoding="utf-8").splitlines()
+        self.assertIn(f"-o root -g ringmx -m 0640 /dev/null {self.folder}/settings/users", installed)
+        self.assertIn(f"-d -o root -g ringmx -m 0750 {self.folder}/settings/dkim", installed)
         self.assertEqual(["--system daemon-reload", "try-restart ringmx.service"],
                          self.script("postinst", "configure", "0.0.9"))
         self.assertEqual(["--system daemon-reload"], self.script("postinst", "configure", "0.0.9", good=False))
@@ -216,9 +219,15 @@ class Package(Folder):
             spool.mkdir(exist_ok=True)
             if kept:
                 Path(spool, "0000000000000001.segment").touch()
+            settings = Path(self.folder, "settings")
+            Path(settings, "dkim").mkdir(parents=True)
+            Path(settings, "users").write_text("alice:secret\n" if kept else "", encoding="utf-8")
             self.script("postrm", "purge")
-            self.assertEqual(kept, spool.exists())
+            self.assertEqual([kept] * 2, [spool.exists(), Path(settings, "users").exists()])
+            self.assertFalse(Path(settings, "dkim").exists())
+            self.assertEqual(kept, settings.exists())
             shutil.rmtree(spool, True)
+            shutil.rmtree(settings, True)
 
     def script(self, name, *arguments, good=True):
         """Runs a maintainer script as on a machine with systemd; returns what systemd was asked for."""
@@ -227,13 +236,15 @@ class Package(Folder):
             return []
         calls = Path(self.folder, "calls")
         calls.write_text("", encoding="utf-8")
-        for stand_in in ("adduser", "install", "chgrp", "chmod", "deb-systemd-helper"):
+        for stand_in in ("adduser", "chgrp", "chmod", "deb-systemd-helper"):
             self.program("bin/" + stand_in, "exit 0\n")
+        self.program("bin/install", f'echo "$*" >>{self.folder}/installed\n')
         for stand_in in ("deb-systemd-invoke", "systemctl"):
             self.program("bin/" + stand_in, f'echo "$*" >>{calls}\n')
         checked = self.program("bin/ringmx", f"exit {0 if good else 78}\n")
         script = text.read_text(encoding="utf-8").replace("/run/systemd/system", self.folder)
         script = script.replace("/usr/sbin/ringmx", checked).replace("/var/spool/ringmx", self.folder + "/spool")
+        script = script.replace("/etc/ringmx", self.folder + "/settings")
         environment = {"PATH": self.folder + "/bin:/usr/bin:/bin"}
         result = run("/bin/sh", self.program("script", script.partition("\n")[2]), *arguments, env=environment)
         self.assertEqual(0, result.returncode, result.stderr)

@@ -1,8 +1,10 @@
 """Mail of users: whose addresses are whose, what is mended and what is not, how it is cut, limits of its own, where it
 goes and under which reverse-path, and where it bounces to."""
+import concurrent.futures
 import os
 import random
 import re
+import signal
 import unittest
 
 import submitters
@@ -23,16 +25,24 @@ def pattern(*parts):
 
 
 class Rules(unittest.TestCase):
+    def setUp(self):
+        self.clients = []
+        self.sent = 0
+
     def start(self, *settings, names=("alice", "bob", "relay"), **more):
         gateway = submitters.gateway(names, dict(settings), more=SENDERS + more.pop("words", ""), **more)
         self.addCleanup(gateway.close)
-        self.sent = 0
         return gateway.start()
 
     def client(self, gateway, user="alice"):
-        client = Submitter(gateway.at["submission"], user)
-        self.addCleanup(client.close)
-        return client
+        self.clients.append(Submitter(gateway.at["submission"], user))
+        self.addCleanup(self.clients[-1].close)
+        return self.clients[-1]
+
+    def stop(self, gateway):
+        for client in self.clients:  # it would wait for them
+            client.close()
+        gateway.stop()
 
     def test_login_first(self):
         gateway = self.start()
@@ -45,7 +55,7 @@ class Rules(unittest.TestCase):
         client.expect(503)
         client.login("alice")
         self.assertEqual(client.transfer(WHOLE + b"\r\n", "alice@example.org", ["bob@example.org"]).code, 250)
-        gateway.stop()
+        self.stop(gateway)
 
     def test_reverse_path(self):
         gateway = self.start()
@@ -63,7 +73,7 @@ class Rules(unittest.TestCase):
         relay = self.client(gateway, "relay")
         relay.expect(250, "MAIL FROM:<anybody@anywhere.example>")
         relay.expect(250, "RSET")
-        gateway.stop()
+        self.stop(gateway)
 
     def send(self, gateway, text, code=250, enhanced="2.0.0", sender="alice@example.org", body=""):
         """Sends it whole, and in chunks; returns what became of the text, which must be the same for both."""
@@ -109,7 +119,7 @@ class Rules(unittest.TestCase):
         self.mended(gateway, WHOLE, WHOLE + b"\r\n")
         self.mended(gateway, WHOLE[:-2], WHOLE + b"\r\n")
         self.mended(gateway, WHOLE + b"\r\na\nb\rc\0d", WHOLE + b"\r\na\nb\rc\0d", body=" BODY=BINARYMIME")
-        gateway.stop()
+        self.stop(gateway)
 
     def test_from(self):
         gateway = self.start()
@@ -126,7 +136,7 @@ class Rules(unittest.TestCase):
                       b"<@x,@y:who.ever@example.com>", b"g: alice@example.org, info+1@example.net;"):
             self.send(gateway, b"From: " + value + b"\r\n\r\nx\r\n")
         self.assertTrue(self.send(gateway, WHOLE + b"\r\n", sender="").startswith(b"From:"))
-        gateway.stop()
+        self.stop(gateway)
 
     def test_any_from(self):
         gateway = self.start(("submission.from", "any"), ("submission.sender", "force"))
@@ -135,7 +145,7 @@ class Rules(unittest.TestCase):
         self.mended(gateway, WHOLE + b"Sender: y@evil.example\r\n\r\n", WHOLE + b"\r\n")
         client = self.client(gateway)
         client.refused(553, "5.7.1", "MAIL FROM:<x@evil.example>")
-        gateway.stop()
+        self.stop(gateway)
 
     def test_large_headers(self):
         gateway = self.start()
@@ -146,7 +156,7 @@ class Rules(unittest.TestCase):
         for octets in (131072, 131073, 300000):
             header = WHOLE + b"X: x\r\n" * (octets // 6)
             self.send(gateway, header + b"\r\nbody\r\n", 552, "5.3.4")
-        gateway.stop()
+        self.stop(gateway)
 
     def test_cut_anywhere(self):
         source = random.Random(seed())
@@ -167,7 +177,79 @@ class Rules(unittest.TestCase):
             self.assertEqual(reply.code, 250)
             found, = gateway.wait_messages(f"turn{turn}", 1)
             self.assertEqual(split_delivered(found)[2], kept + b"\r\n" + body)
-        gateway.stop()
+        self.stop(gateway)
+
+    def test_bound_of_large_headers(self):
+        """128 large sections at a time for a worker; more are put off, and none is kept for ever."""
+        gateway = self.start(("workers", "1"))
+        header = WHOLE + b"X: y\r\n" * 600
+        clients = [self.client(gateway) for _ in range(132)]
+        for client in clients:
+            client.envelope("alice@example.org", "bob@example.org")
+            client.expect(354, "DATA")
+        for client in clients:
+            client.send(header)
+        wait_until(lambda: all(client.silent(0.001) for client in clients), "silence")
+        codes = []
+        for client in clients:
+            client.send(b"\r\nbody\r\n.\r\n")
+        for client in clients:
+            codes.append(client.reply().code)
+        self.assertEqual((codes.count(250), codes.count(452)), (128, 4), codes)
+        for client in clients[:20]:
+            self.assertEqual(client.transfer(header + b"\r\n", "alice@example.org", ["bob@example.org"]).code, 250)
+        gateway.wait_messages("bob", 148)
+        self.stop(gateway)
+
+    def test_crowded_ring(self):
+        """The staging ring is full most of the time: the section, too, waits for room, and nothing is lost."""
+        gateway = self.start(("spool.staging_size", '"1M"'), ("workers", "1"))
+        texts = [WHOLE + b"Subject: " + b"x" * (10000 * number) + b"\r\n\r\n" + b"%08d" % number * 150000 + b"\r\n"
+                 for number in range(12)]
+
+        def send(number):
+            with Submitter(gateway.at["submission"]) as client:
+                client.envelope("alice@example.org", f"to{number}@example.org")
+                if number % 2:
+                    return client.chunks(texts[number], (1000, 20000, 500000)).code
+                client.expect(354, "DATA")
+                client.send(stuff(texts[number]) + b".\r\n")
+                return client.reply().code
+
+        with concurrent.futures.ThreadPoolExecutor(len(texts)) as pool:
+            self.assertEqual(set(pool.map(send, range(len(texts)))), {250})
+        for number, text in enumerate(texts):
+            found, = gateway.wait_messages(f"to{number}", 1)
+            self.assertTrue(split_delivered(found)[2] == text, number)
+        self.stop(gateway)
+
+    def test_reload(self):
+        """Who owns what is looked up anew; and a listener that the configuration has lost takes nothing from anybody."""
+        gateway = self.start()
+        client = self.client(gateway)
+        client.expect(250, "MAIL FROM:<sales@example.org>")
+        client.expect(250, "RCPT TO:<bob@example.org>")
+        client.expect(354, "DATA")
+        client.send(b"From: sales@example.org\r\n")
+        gateway.more = ""
+        self.reload(gateway, 1)
+        client.send(b"\r\n.\r\n")
+        client.refused(553, "5.7.1", None)
+        client.refused(553, "5.7.1", "MAIL FROM:<sales@example.org>")
+        client.envelope("alice@example.org", "bob@example.org")
+        del gateway.listeners["submission"]
+        self.reload(gateway, 2)
+        client.expect(354, "DATA")
+        client.send(b"\r\n.\r\n")
+        client.expect(454)
+        client.expect((454, 530), "MAIL FROM:<alice@example.org>")
+        self.assertEqual(gateway.count("bob"), 0)
+        self.stop(gateway)
+
+    def reload(self, gateway, count):
+        gateway.write_configuration()
+        gateway.signal(signal.SIGHUP)
+        wait_until(lambda: len(gateway.events("reload", "reloaded")) >= count, "the reload")
 
     def test_limits(self):
         gateway = self.start(("submission.message_size", '"20k"'), ("submission.recipients", "3"),
@@ -200,7 +282,7 @@ class Rules(unittest.TestCase):
             mx.hello()
             self.assertEqual(mx.transfer(WHOLE + b"\r\n" + b"x" * 20480 + b"\r\n", "bob@example.org", [
                 "a@example.org", "b@example.org", "c@example.org", "d@example.org"]).code, 250)
-        gateway.stop()
+        self.stop(gateway)
 
     def test_abroad(self):
         with Sink() as sink:
@@ -233,7 +315,7 @@ class Rules(unittest.TestCase):
                 mx.hello()
                 self.assertEqual(mx.transfer(WHOLE + b"\r\nx\r\n", "s@client.example", ["team@example.org"]).code, 250)
             wait_until(lambda: any("@srs.example.org" in line["from"] for line in sink.messages()), "SRS")
-            gateway.stop()
+            self.stop(gateway)
 
     def test_bounces_to_the_user(self):
         with Sink("--refuse", "rcpt=100%") as sink:
@@ -243,7 +325,7 @@ class Rules(unittest.TestCase):
             bounce, = gateway.wait_messages("alice", 1)
             self.assertTrue(bounce.startswith(b"Return-Path: <>"), bounce)
             self.assertIn(b"a@foreign.example", bounce)
-            gateway.stop()
+            self.stop(gateway)
 
     def test_discard_only(self):
         """Where all our own mail is thrown away, that of users is sent all the same."""
@@ -253,7 +335,7 @@ class Rules(unittest.TestCase):
             client = self.client(gateway)
             self.assertEqual(client.transfer(WHOLE + b"\r\nx\r\n", "alice@example.org", ["a@foreign.example"]).code, 250)
             sink.wait_messages(1)
-            gateway.stop()
+            self.stop(gateway)
 
     def test_not_for_users(self):
         """Greylist, tarpit and rates by address are for those who have not logged in."""
@@ -265,7 +347,7 @@ class Rules(unittest.TestCase):
             client.refused(550, "5.1.1", "RCPT TO:<nobody@example.org>")
             client.expect(250, "RCPT TO:<bob@example.org>")
             client.expect(250, "RSET")
-        gateway.stop()
+        self.stop(gateway)
 
 
 if __name__ == "__main__":

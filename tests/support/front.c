@@ -88,6 +88,11 @@ void front_start(uint64_t memory, bool asks)
         .data_timeout_s = 60,
         .through_patience_ms = 5000,
         .greylist = front.rules,
+        .listeners = front.words,
+        .listener_count = front.words != NULL,
+        .authentication = front.authentication != NULL ? front.authentication->rules : NULL,
+        .attempts = front.attempt_limits,
+        .auth_delay_ms = front.auth_delay_ms,
     };
     front.address = (union address_any){.v4 = {.sin_family = AF_INET}};
     front.address.v4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -101,6 +106,8 @@ void front_start(uint64_t memory, bool asks)
         .admission = admission_new(20),
         .greylist = front.greylist,
         .sharing = front.sharing,
+        .attempts = front.attempts,
+        .authentication = front.authentication,
         .log = front.help.log,
         .hop = asks ? &front.hop : NULL,
         .through_memory = memory,
@@ -172,7 +179,7 @@ void front_say(int client, const char *text)
 /* hear reads one line, which must begin so, and returns it until the next call. */
 const char *front_hear(int client, const char *start)
 {
-    static char line[1024];
+    static char line[2048];
     size_t len = 0;
     while (len < sizeof(line) - 1 && recv(client, line + len, 1, 0) == 1)
         if (line[len++] == '\n')

@@ -27,6 +27,12 @@ struct front {
     struct greylist *greylist;
     struct greylist_rules rules;
     const struct shared_options *sharing;
+    /* As are these: the listener's words, and who logs in at it. */
+    const struct server_listener *words;
+    const struct authenticator_options *authentication;
+    struct attempts *attempts;
+    struct attempt_limits attempt_limits;
+    uint32_t auth_delay_ms;
 };
 
 extern struct front front;

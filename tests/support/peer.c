@@ -40,6 +40,8 @@
     CALL(int, SSL_key_update, (SSL *, int))                                                        \
     CALL(int, SSL_get_error, (const SSL *, int))                                                   \
     CALL(const char *, SSL_get_version, (const SSL *))                                             \
+    CALL(int, SSL_export_keying_material,                                                          \
+         (SSL *, uint8_t *, size_t, const char *, size_t, const uint8_t *, size_t, int))           \
     CALL(BIO *, BIO_new, (const BIO_METHOD *))                                                     \
     CALL(const BIO_METHOD *, BIO_s_mem, (void))                                                    \
     CALL(int, BIO_read, (BIO *, void *, int))                                                      \
@@ -365,6 +367,12 @@ void peer_close(struct peer *peer)
 {
     (void)peer->library->SSL_shutdown(peer->ssl);
     peer->library->ERR_clear_error();
+}
+
+void peer_export(const struct peer *peer, const char *label, uint8_t *out, size_t len)
+{
+    CHECK(peer->library->SSL_export_keying_material(peer->ssl, out, len, label, strlen(label), NULL,
+                                                    0, 0) == 1);
 }
 
 const char *peer_version(const struct peer *peer)

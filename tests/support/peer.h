@@ -68,6 +68,9 @@ void peer_close(struct peer *peer); /* sends close_notify */
 const char *peer_version(const struct peer *peer); /* "TLSv1.3" */
 bool peer_resumed(const struct peer *peer);
 
+/* peer_export writes `len` octets of keying material (RFC 5705; RFC 8446 7.5) without a context. */
+void peer_export(const struct peer *peer, const char *label, uint8_t *out, size_t len);
+
 /* peer_connect lets two of them finish a handshake with each other. */
 void peer_connect(struct peer *client, struct peer *server);
 

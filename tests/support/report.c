@@ -180,14 +180,15 @@ static void check_part(const struct report *report, const struct report_part *pa
 /* The groups of fields of the part for programs (RFC 3464 2.1). */
 static void check_groups(struct report *report)
 {
-    static const char *const names[] = {"Original-Envelope-Id", "Reporting-MTA", "Arrival-Date"};
+    static const char *const names[] = {"Original-Envelope-Id", "Reporting-MTA", "Arrival-Date",
+                                        "Deliver-By-Date", "Future-Release-Request"};
     struct bytes rest = report->parts[1].content;
     for (bool first = true; rest.len > 0; first = false) {
         const uint8_t *end = memmem(rest.data, rest.len, "\r\n\r\n", 4);
         size_t len = end == NULL ? rest.len : (size_t)(end - rest.data) + 2;
         struct bytes group = bytes_slice(rest, 0, len);
         if (first) {
-            CHECK(check_fields(group, names, 3) >= 2);
+            CHECK(check_fields(group, names, 5) >= 2);
             CHECK(begins(report_field(group, "Reporting-MTA"), BYTES("dns; ")));
         } else {
             CHECK(check_fields(group, group_fields, 8) >= 4);

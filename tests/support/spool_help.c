@@ -281,6 +281,18 @@ void help_body(struct help *help, struct staging *ring, uint64_t id, uint32_t pa
     staging_append(ring, RECORD_BODY, id, part, len);
 }
 
+/* Every other message asks for something, so its envelope is of version 2. */
+static struct envelope_terms terms_of(uint64_t id)
+{
+    if (id % 2 != 0)
+        return (struct envelope_terms){0};
+    return (struct envelope_terms){.release_s = (uint32_t)id + 7,
+                                   .hold_s = 7,
+                                   .by_s = (uint32_t)id + 9,
+                                   .by_mode = (uint8_t)(id / 2 % 4),
+                                   .priority = (int8_t)(id / 2 % 19) - 9};
+}
+
 uint64_t help_commit(struct help *help, struct staging *ring, uint64_t id, uint32_t parts,
                      size_t text_len, uint32_t recipients)
 {
@@ -295,6 +307,7 @@ uint64_t help_commit(struct help *help, struct staging *ring, uint64_t id, uint3
                                 .text_len = text_len,
                                 .flags = ENVELOPE_8BITMIME,
                                 .recipient_count = recipients,
+                                .terms = terms_of(id),
                                 .reverse_path = BYTES("bob@example.com"),
                                 .envid = BYTES("QQ314159"),
                                 .added = BYTES("Received: from there by here\r\n")};
@@ -376,6 +389,9 @@ int help_check(struct help *help, const struct spool_message *message)
     if (error == 0) {
         CHECK(envelope.message_id == message->message_id &&
               envelope.arrival_us == message->message_id * 1000000 + 5);
+        struct envelope_terms terms = terms_of(message->message_id);
+        CHECK(memcmp(&envelope.terms, &terms, sizeof terms) == 0 &&
+              message->release_s == terms.release_s && message->priority == terms.priority);
         CHECK(bytes_equal(envelope.reverse_path, BYTES("bob@example.com")));
         CHECK(bytes_equal(envelope.added, BYTES("Received: from there by here\r\n")));
         size_t cursor = 0;

@@ -137,6 +137,35 @@ static void other_actions(void **state)
     scene_free(&scene);
 }
 
+/* What was asked for besides delivery (RFC 2852, RFC 4865), and the news of a relay with a time. */
+static void terms(void **state)
+{
+    (void)state;
+    struct scene scene;
+    scene_new(&scene, BYTES(ORIGINAL));
+    scene_write(&scene);
+    assert_false(report_contains(scene.out, "Deliver-By-Date"));
+    assert_false(report_contains(scene.out, "Future-Release-Request"));
+    scene.envelope.terms =
+        (struct envelope_terms){.release_s = 1795000060, .by_s = 1795000100, .priority = 3};
+    scene.bounce.action = BOUNCE_RELAYED_BY;
+    scene.verdict = (struct verdict){.kind = VERDICT_DELIVERED, .code = 250, .text = "Fine"};
+    scene_write(&scene);
+    FIELD(report_group(&scene.report, 0), "Action", "relayed");
+    assert_true(report_contains(scene.out,
+                                "\r\nDeliver-By-Date: Wed, 18 Nov 2026 11:08:20 +0000\r\n"
+                                "Future-Release-Request: until;2026-11-18T11:07:40Z\r\n"
+                                "\r\n"));
+    scene.envelope.terms.hold_s = 60;
+    scene_write(&scene);
+    assert_true(report_contains(scene.out, "\r\nFuture-Release-Request: for;60\r\n\r\n"));
+    assert_true(bounce_wanted(BOUNCE_RELAYED_BY, 0, BYTES("a@b.example")));
+    assert_true(bounce_wanted(BOUNCE_RELAYED_BY, COMMAND_NOTIFY_FAILURE, BYTES("a@b.example")));
+    assert_false(bounce_wanted(BOUNCE_RELAYED_BY, COMMAND_NOTIFY_NEVER, BYTES("a@b.example")));
+    assert_false(bounce_wanted(BOUNCE_RELAYED_BY, 0, BYTES("")));
+    scene_free(&scene);
+}
+
 /* What goes back of the original, and how it is encoded. */
 static void originals(void **state)
 {
@@ -360,10 +389,11 @@ static void many_recipients(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(whom_to_tell),  cmocka_unit_test(a_failure),
-        cmocka_unit_test(other_actions), cmocka_unit_test(originals),
-        cmocka_unit_test(odd_originals), cmocka_unit_test(strange_headers),
-        cmocka_unit_test(errors),        cmocka_unit_test(many_recipients),
+        cmocka_unit_test(whom_to_tell),    cmocka_unit_test(a_failure),
+        cmocka_unit_test(other_actions),   cmocka_unit_test(terms),
+        cmocka_unit_test(originals),       cmocka_unit_test(odd_originals),
+        cmocka_unit_test(strange_headers), cmocka_unit_test(errors),
+        cmocka_unit_test(many_recipients),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

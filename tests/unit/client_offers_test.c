@@ -1,5 +1,6 @@
 /* The client of SMTP: extensions that the server offers or lacks (the table in docs/delivery.md,
  * "The client"), deliveries step by step, and deliveries that are given up. */
+#include "gateway/base/clock.h"
 #include "gateway/spool/envelope.h"
 #include "parser/command.h"
 #include "tests/support/stage.h"
@@ -183,6 +184,50 @@ static void requiretls_in_clear(void **state)
     stage_begin(state, SCRIPT(GREET("S 250 REQUIRETLS"), BYE));
     parcel.delivery.flags = ENVELOPE_REQUIRETLS;
     refused(550, 7, 30);
+}
+
+/* DELIVERBY (RFC 2852): what is to be returned goes to nobody who does not know of it, or wants
+ * more time; what is told of goes on, and that is told of. Of LMTP it is delivered. */
+static void deliver_by(void **state)
+{
+    const uint32_t now_s = (uint32_t)(clock_wall_us() / 1000000);
+    stage_begin(state, SCRIPT(GREET("S 250 SIZE"), BYE));
+    parcel.delivery.terms = (struct envelope_terms){.by_s = now_s + 1000, .by_mode = 1};
+    refused(550, 3, 3);
+    stage_begin(state, SCRIPT(GREET("S 250 DELIVERBY 2000"), BYE));
+    parcel.delivery.terms = (struct envelope_terms){.by_s = now_s + 1000, .by_mode = 1};
+    refused(0, 4, 7);
+    stage_begin(state, SCRIPT(GREET("S 250 DELIVERBY"), BYE));
+    parcel.delivery.terms = (struct envelope_terms){.by_s = now_s - 1, .by_mode = 1};
+    refused(0, 4, 7);
+    stage_begin(state,
+                SCRIPT(GREET("S 250 DELIVERBY"),
+                       "C MAIL FROM:<sender@example.com> BY=-999999999;NT", "S 550 no", BYE));
+    parcel.delivery.terms = (struct envelope_terms){.by_s = 1, .by_mode = ENVELOPE_BY_TRACE};
+    stage_end("");
+    assert_true(parcel.delivery.by_relayed);
+    stage_begin(state, SCRIPT(GREET("S 250 DELIVERBY"),
+                              "C MAIL FROM:<sender@example.com> BY=-999999999;N", "S 550 no", BYE));
+    parcel.delivery.terms = (struct envelope_terms){.by_s = 1};
+    stage_end("");
+    assert_false(parcel.delivery.by_relayed);
+    stage_begin(state, SCRIPT(GREET("S 250 SIZE"), "C MAIL FROM:<sender@example.com> SIZE=36",
+                              "S 550 no", BYE));
+    parcel.delivery.terms = (struct envelope_terms){.by_s = 1};
+    stage_end("");
+    assert_true(parcel.delivery.by_relayed);
+}
+
+static void priority(void **state)
+{
+    stage_begin(state, SCRIPT(GREET("S 250 MT-PRIORITY MIXER"),
+                              "C MAIL FROM:<sender@example.com> MT-PRIORITY=-4", "S 550 no", BYE));
+    parcel.delivery.terms.priority = -4;
+    stage_end("");
+    stage_begin(state, SCRIPT(GREET("S 250 SIZE"), "C MAIL FROM:<sender@example.com> SIZE=36",
+                              "S 550 no", BYE));
+    parcel.delivery.terms.priority = 9;
+    stage_end("");
 }
 
 /* Keywords in any case; unknown ones, and lines that begin like known ones, are nothing. */
@@ -469,6 +514,8 @@ int main(void)
         TWICE(nobody_can_be_said),
         TWICE(dsn),
         TWICE(requiretls_in_clear),
+        TWICE(deliver_by),
+        TWICE(priority),
         TWICE(keywords),
         TWICE(stepwise),
         TWICE(stepwise_mail_refused),

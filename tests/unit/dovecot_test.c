@@ -457,6 +457,52 @@ static void test_one_is_late(void **state)
     stop_well();
 }
 
+/* A connection is replaced after a while, and nobody notices: what is under way on the old one ends
+ * there, what begins meanwhile goes there, and what begins later goes to the new one. */
+static void test_renewed(void **state)
+{
+    start(state,
+          SCRIPT(GREET, "l AUTH\t" FIRST, "l AUTH\t" SECOND, "s CONT\t" FIRST "\tcj1h\n",
+                 "s OK\t" SECOND "\tuser=b\n", "L CONT\t" FIRST "\tYz1i",
+                 "s OK\t" FIRST "\tuser=a\n"),
+          SCRIPT(GREET, "l AUTH\t", "s OK\t" AGAIN "\tuser=c\nOK\t8193\tuser=d\n", "W 20"));
+    fake.options.renew_ms = 200;
+    begin();
+    struct note *thinks = ask("SCRAM-SHA-256", "biwsbj1h"), *other = ask("PLAIN", "AGEAYg==");
+    wait_for(other);
+    run(250); /* the server has but one thread: the next connection waits for its greeting */
+    assert_true(dovecot_is_connected(fake.dovecot));
+    assert_int_equal(snapshot().connects, 1);
+    assert_true(dovecot_continue(fake.dovecot, thinks->number, "Yz1i", 4));
+    thinks->times = 0;
+    wait_for(thinks);
+    assert_int_equal(thinks->status, DOVECOT_OK);
+    while (snapshot().connects < 2)
+        run(5);
+    struct note *later = ask("PLAIN", "AGEAYg==");
+    wait_for(later);
+    assert_int_equal(later->status, DOVECOT_OK);
+    assert_true(later->user[0] == 'c' || later->user[0] == 'd');
+    assert_in_range(snapshot().failures, 0, 1); /* the old one was ended by the server */
+    stop();
+}
+
+/* An old connection is not kept for a client that takes its time: renewed twice, it is over. */
+static void test_renewed_twice(void **state)
+{
+    start(state, SCRIPT(GREET, "l AUTH\t" FIRST, "s CONT\t" FIRST "\tcj1h\n"), SCRIPT("E"));
+    const char *const *late = SCRIPT(GREET, "W 100");
+    fake.scene.scripts[1] = late;
+    fake.options.renew_ms = 100;
+    begin();
+    struct note *thinks = ask("SCRAM-SHA-256", "biwsbj1h");
+    wait_for(thinks);
+    run(400);
+    assert_false(dovecot_continue(fake.dovecot, thinks->number, "Yz1i", 4));
+    assert_int_equal(thinks->times, 0);
+    stop();
+}
+
 /* What a server says that is none, instead of a greeting or of an answer, and what it is told. */
 static void test_nonsense(void **state)
 {
@@ -590,9 +636,10 @@ int main(void)
         TWICE(test_passed),        TWICE(test_refused),       TWICE(test_dialogue),
         TWICE(test_cancel),        TWICE(test_dovecot_tires), TWICE(test_not_sent),
         TWICE(test_unix_socket),   TWICE(test_nobody_there),  TWICE(test_silent_from_the_start),
-        TWICE(test_silent_later),  TWICE(test_one_is_late),   TWICE(test_nonsense),
-        TWICE(test_nul),           TWICE(test_beside),        TWICE(test_too_many),
-        TWICE(test_does_not_read), TWICE(test_freed),
+        TWICE(test_silent_later),  TWICE(test_one_is_late),   TWICE(test_renewed),
+        TWICE(test_renewed_twice), TWICE(test_nonsense),      TWICE(test_nul),
+        TWICE(test_beside),        TWICE(test_too_many),      TWICE(test_does_not_read),
+        TWICE(test_freed),
     };
     return cmocka_run_group_tests(tests, twice_set_up, NULL);
 }

@@ -324,12 +324,11 @@ static void relief_comes(void **state)
     free(place);
 }
 
-/* More is waiting than may wait: a thread of the workers' own priority takes the rest. */
-static void reserve_comes(void **state)
+static uint32_t reserved_of(void *const *state, enum helpers_priority priority)
 {
     enum { COUNT = 200 };
-    needs_priorities();
-    struct helpers *helpers = helpers_new(1, HELPERS_LOW);
+    uint32_t reserved = 0;
+    struct helpers *helpers = helpers_new(1, priority);
     assert_non_null(helpers);
     struct place *place = place_start(state, helpers);
     for (uint32_t i = 0; i < COUNT; i++)
@@ -339,11 +338,19 @@ static void reserve_comes(void **state)
     worker_note(place->worker, STOP);
     place_join(place);
     helpers_free(helpers);
-    uint32_t reserved = 0;
     for (uint32_t i = 0; i < COUNT; i++)
         reserved += place->tasks[i].runner == RESERVE;
-    assert_true(reserved > 0);
     free(place);
+    return reserved;
+}
+
+/* More is waiting than may wait: a thread of the workers' own priority takes the rest, but none of
+ * long jobs. */
+static void reserve_comes(void **state)
+{
+    needs_priorities();
+    assert_true(reserved_of(state, HELPERS_LOW) > 0);
+    assert_int_equal(reserved_of(state, HELPERS_LEAST), 0);
 }
 
 /* Nothing else would wake this worker. */

@@ -357,7 +357,13 @@ static void mail(void **state)
             {"127.0.0.1 --from @b", "--from: \"\" has not 1 to 120 characters"},
             {"127.0.0.1 --from a@", "--from: \"\" has not 1 to 120 characters"},
             {"127.0.0.1 --from a@b@c", "--from: \"b@c\" can't stand in a mailbox"},
-            {"127.0.0.1 --helo a>b", "--helo: \"a>b\" can't stand in a mailbox"});
+            {"127.0.0.1 --helo a>b", "--helo: \"a>b\" can't stand in a mailbox"},
+            {"127.0.0.1 --auth-mechanism login", "--auth-mechanism needs --auth"},
+            {"127.0.0.1 --auth a:b --auth-mechanism cram-md5",
+             "--auth-mechanism: \"cram-md5\" is not plain or login"},
+            {"127.0.0.1 --abort auth=1%", "--abort auth needs --auth"},
+            {"192.0.2.1 --auth a:b",
+             "--auth needs --tls starttls or --tls implicit, but for a loopback address"});
     char text[200], said[256];
     snprintf(text, sizeof text, "127.0.0.1 --from a@%0119d", 0);
     snprintf(said, sizeof said,

@@ -117,6 +117,34 @@ static void counts_all(void **state)
     assert_true(part(&contract, "control, http") > 0);
 }
 
+/* Password hashes: what the most expensive one of the file takes, for each thread that may compute
+ * one; after a reload those of the new file, but by the threads of the start. */
+static void counts_hashes(void **state)
+{
+    static const char argon[] = "a:{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=1$xOmrA+IakmJd1Ge3IbMRPA$"
+                                "L2zWLy+eccBleGmlkWmhsYFbYP9SVwpabJuM9TssJnY\n";
+    static const char bcrypt[] =
+        "a:{BLF-CRYPT}$2y$05$Qi8D1d4KHR.4FTpgvg4Ym.T13/NTuBZ/eRfhlUnwdpWiOWoD26.ji\n";
+    const char *text = SCRATCH_NEEDED
+        "listener \"s\" { address = {\"127.0.0.1:587\"} role = submission auth = plaintext }\n"
+        "auth { users = users helpers = 3 }\n";
+    struct memory_contract contract, before = contract_of("");
+    (void)state;
+    assert_int_equal(part(&before, "logins") + part(&before, "password hashes"), 0);
+    scratch_write("users", bcrypt, sizeof(bcrypt) - 1);
+    struct config *initial = scratch_good(text);
+    memory_contract(initial, &contract);
+    assert_true(part(&contract, "logins") > initial->server.connections_max * 4096ull);
+    assert_in_range(part(&contract, "password hashes"), 4 * 32 * 1024, 4 * 64 * 1024);
+    scratch_write("users", argon, sizeof(argon) - 1);
+    struct config *loaded = scratch_good(text);
+    loaded->auth_helpers = 10;
+    memory_contract_reloaded(initial, loaded, &contract);
+    assert_int_equal(part(&contract, "password hashes"), 4 * 64ull << 20);
+    config_free(loaded);
+    config_free(initial);
+}
+
 /* All workers together have room for all connections, and for twice as many at most. */
 static void pools_have_room(void **state)
 {
@@ -142,13 +170,10 @@ static void this_machine_has_some(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(adds_up),
-        cmocka_unit_test(usual_is_modest),
-        cmocka_unit_test(grows_with),
-        cmocka_unit_test(counts_all),
-        cmocka_unit_test(reloads_add),
-        cmocka_unit_test(pools_have_room),
-        cmocka_unit_test(this_machine_has_some),
+        cmocka_unit_test(adds_up),         cmocka_unit_test(usual_is_modest),
+        cmocka_unit_test(grows_with),      cmocka_unit_test(counts_all),
+        cmocka_unit_test(counts_hashes),   cmocka_unit_test(reloads_add),
+        cmocka_unit_test(pools_have_room), cmocka_unit_test(this_machine_has_some),
     };
     return cmocka_run_group_tests(tests, scratch_begin, scratch_end);
 }

@@ -45,6 +45,14 @@ static void forms(void **state)
                                       "\tby mx.example.org with SMTP id aerukz4jvpg66\r\n"
                                       "\tfor <alice@example.org>;\r\n"
                                       "\tSat, 21 Nov 2026 20:25:15 +0000\r\n");
+    /* RFC 6710: behind FOR, where RFC 5321 4.4 has additional clauses. */
+    stamp.priority = -9;
+    assert_string_equal(made(&stamp), "Received: from client.example.com ([IPv6:2001:db8::25])\r\n"
+                                      "\tby mx.example.org with SMTP id aerukz4jvpg66\r\n"
+                                      "\tfor <alice@example.org>\r\n"
+                                      "\tpriority -9;\r\n"
+                                      "\tSat, 21 Nov 2026 20:25:15 +0000\r\n");
+    stamp.priority = 0;
     stamp.utf8 = true;
     stamp.extended = true;
     stamp.helo = BYTES("[IPv6:2001:db8::25]");
@@ -53,6 +61,76 @@ static void forms(void **state)
                                       "\tby mx.example.org with UTF8SMTP id aerukz4jvpg66\r\n"
                                       "\tfor <j\xc3\xb6rg@example.org>;\r\n"
                                       "\tSat, 21 Nov 2026 20:25:15 +0000\r\n");
+}
+
+/* results returns the Authentication-Results field as a string. */
+static const char *results(const struct stamp *stamp)
+{
+    static char out[STAMP_RESULTS_MAX + 1];
+    size_t len = stamp_results(stamp, out);
+    assert_in_range(len, 0, STAMP_RESULTS_MAX);
+    out[len] = '\0';
+    return out;
+}
+
+/* Of one who has logged in: the protocol's name (RFC 3848, RFC 6531 4.3), and RFC 8601. */
+static void of_users(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *user, *told; /* "": not told */
+        bool utf8;
+    } cases[] = {
+        {"alice@example.org",       "alice@example.org",           false},
+        {"alice",                   "alice",                       false},
+        {"a.b-c_d+e@example.org",   "a.b-c_d+e@example.org",       false},
+        {"a b",                     "\"a b\"",                     false},
+        {"a\"b\\",                  "\"a\\\"b\\\\\"",              false},
+        {"a..b@example.org",        "\"a..b@example.org\"",        false},
+        {".a@example.org",          "\".a@example.org\"",          false},
+        {"a@b@c",                   "\"a@b@c\"",                   false},
+        {"a;smtp.auth=root",        "\"a;smtp.auth=root\"",        false},
+        {"a (b)",                   "\"a (b)\"",                   false},
+        {"j\xc3\xb6rg@example.org", "",                            false},
+        {"j\xc3\xb6rg@example.org", "\"j\xc3\xb6rg@example.org\"", true },
+    };
+    union address_any v4 = client_at("192.0.2.7:1");
+    struct tls_info tls = {.version = "TLSv1.3", .cipher = "X", .peer_name = ""};
+    struct stamp stamp = {
+        .peer = &v4,
+        .hostname = BYTES("mx.example.org"),
+        .extended = true,
+        .id = "aerukz4jvpg66",
+        .user = BYTES("alice"),
+        .mechanism = "PLAIN",
+    };
+    assert_string_equal(results(&stamp), "");
+    assert_non_null(strstr(made(&stamp), " with ESMTPA id "));
+    stamp.tls = &tls;
+    assert_non_null(strstr(made(&stamp), " with ESMTPSA id "));
+    stamp.utf8 = true;
+    assert_non_null(strstr(made(&stamp), " with UTF8SMTPSA id "));
+    stamp.tls = NULL;
+    assert_non_null(strstr(made(&stamp), " with UTF8SMTPA id "));
+    stamp.results = true;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char wanted[STAMP_RESULTS_MAX];
+        stamp.user = bytes_of_string(cases[i].user);
+        stamp.utf8 = cases[i].utf8;
+        snprintf(wanted, sizeof(wanted),
+                 "Authentication-Results: mx.example.org;\r\n\tauth=pass (PLAIN)%s%s\r\n",
+                 cases[i].told[0] == '\0' ? "" : "\r\n\tsmtp.auth=", cases[i].told);
+        assert_string_equal(results(&stamp), wanted);
+    }
+    char longest[255], host[255];
+    memset(longest, '"', sizeof(longest));
+    memset(host, 'h', sizeof(host));
+    stamp.user = bytes_make(longest, sizeof(longest));
+    stamp.hostname = bytes_make(host, sizeof(host));
+    stamp.mechanism = "SCRAM-SHA-256-PLUS";
+    assert_in_range(strlen(results(&stamp)), 255 + 2 * 255, STAMP_RESULTS_MAX);
+    stamp.user = bytes_make(NULL, 0);
+    assert_string_equal(results(&stamp), "");
 }
 
 /* Behind TLS: the protocol names of RFC 3848 and RFC 6531 4.3, and a comment. */
@@ -285,10 +363,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(dates), /* first: at its very beginning nothing is kept */
-        cmocka_unit_test(forms),         cmocka_unit_test(tls_forms),
-        cmocka_unit_test(hostile_names), cmocka_unit_test(hostile_helo),
-        cmocka_unit_test(utf8_helo),     cmocka_unit_test(longest),
-        cmocka_unit_test(peers),
+        cmocka_unit_test(forms),        cmocka_unit_test(of_users),
+        cmocka_unit_test(tls_forms),    cmocka_unit_test(hostile_names),
+        cmocka_unit_test(hostile_helo), cmocka_unit_test(utf8_helo),
+        cmocka_unit_test(longest),      cmocka_unit_test(peers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
