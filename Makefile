@@ -14,9 +14,9 @@ endif
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all programs unit-tests fuzzers run test deps deps-test deps-bench bench bench-compare \
-	bench-relay bench-pictures fuzz tidy format check-neon install deb clean distclean help \
-	FORCE
+.PHONY: all programs unit-tests fuzzers run test deps deps-test deps-bench bench \
+	bench-compare bench-relay bench-submission bench-pictures fuzz tidy format \
+	check-neon install deb clean distclean help FORCE
 
 # --- What Debian has to bring. --------------------------------------------------------------------
 
@@ -28,7 +28,7 @@ PACKAGES_TEST := libcmocka-dev clang-14 libclang-rt-14-dev clang-format-14 pytho
 	dovecot-imapd dovecot-pop3d nsd postsrsd python3-flufl.bounce \
 	libmail-deliverystatus-bounceparser-perl libsisimai-perl \
 	redis-server prometheus chromium chromium-driver systemd python3-yaml \
-	python3-dkim libmail-dkim-perl opendkim-tools hydra nmap
+	python3-dkim python3-nacl libmail-dkim-perl opendkim hydra nmap
 PACKAGES_DEB := debhelper fakeroot dpkg-dev
 # Node.js may also come from elsewhere, and then brings npm along.
 PACKAGES_BENCH = python3-matplotlib $(if $(shell command -v node),,nodejs) \
@@ -269,6 +269,10 @@ bench-relay: deps-test
 	@$(MAKE) programs
 	@/usr/bin/python3 bench/relay.py
 
+bench-submission: deps-test
+	@$(MAKE) programs
+	@/usr/bin/python3 bench/submission.py
+
 bench-pictures:
 	$(call install_missing,$(PACKAGES_BENCH))
 	@/usr/bin/python3 bench/pictures.py
@@ -338,6 +342,7 @@ help:
 	@echo 'make bench        measure ringmx and its do-nothing yardsticks'
 	@echo 'make bench-compare  and other servers; bench-pictures draws the pictures anew'
 	@echo 'make bench-relay  measure delivery to a next hop'
+	@echo 'make bench-submission  measure logging in, signing and hashing of passwords'
 	@echo 'make fuzz         only the fuzzers (SECONDS_PER_FUZZER=6)'
 	@echo 'make tidy format  check the house style; apply clang-format'
 	@echo 'make check-neon   compile the parser for 64-bit ARM'

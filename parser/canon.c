@@ -39,13 +39,48 @@ static bool is_plain(uint8_t c)
     return c > ' ' || (c != ' ' && c != '\t' && c != '\r');
 }
 
+/* Octets that are looked at together, where the compiler has vectors of them: nearly everywhere. */
+typedef uint8_t octets __attribute__((vector_size(16)));
+enum { BLOCK = sizeof(octets) };
+
+/* block_is_canonical looks at BLOCK octets and the one behind them: no run ends here. White space
+ * is one space, CR LF ends a line, and behind both comes what is neither white space nor CR. */
+static bool block_is_canonical(const uint8_t *at)
+{
+    octets c, next;
+    uint64_t words[BLOCK / sizeof(uint64_t)];
+    memcpy(&c, at, BLOCK);
+    memcpy(&next, at + 1, BLOCK);
+    octets before = (octets)(c == ' ') | (octets)(c == '\n');
+    octets behind = (octets)(next == ' ') | (octets)(next == '\t') | (octets)(next == '\r');
+    octets ends =
+        (octets)(c == '\t') | (before & behind) | ((octets)(c == '\r') & (octets)(next != '\n'));
+    memcpy(words, &ends, BLOCK);
+    return (words[0] | words[1]) == 0;
+}
+
+/* skip_blocks returns where the run that has come to `at` surely has come to. */
+static size_t skip_blocks(struct bytes text, size_t at)
+{
+    while (text.len - at > BLOCK && block_is_canonical(text.data + at)) {
+        at += BLOCK;
+        at -= text.data[at - 1] == '\r'; /* what is behind its LF has not been looked at */
+    }
+    return at;
+}
+
 /* run_end returns where the canonical text ends that begins at `at` with a plain octet: before
  * white space that is not one space within a line, before a CR that is not that of CR LF, after a
  * CR LF behind which the next line does not begin with a plain octet. */
 static size_t run_end(struct bytes text, size_t at, bool *in_line)
 {
+    size_t looked = at; /* before this no block is worth another look */
     *in_line = true;
     for (;;) {
+        if (at >= looked) {
+            at = skip_blocks(text, at);
+            looked = at + BLOCK;
+        }
         while (at < text.len && is_plain(text.data[at]))
             at++;
         size_t left = text.len - at;

@@ -55,6 +55,7 @@ static void print_help(FILE *out)
         "       ringmxctl [-s SOCKET] destinations|status|reload|drain [--wait] [--json]\n"
         "       ringmxctl [-s SOCKET] trace --ip NET | --rcpt ADDRESS [--limit N] [--json]\n"
         "       ringmxctl user add|passwd|remove|list ... (ringmxctl user --help)\n"
+        "       ringmxctl dkim key|record DOMAIN ... (ringmxctl dkim --help)\n"
         "\n"
         "  list     what waits, oldest first as a rule     retry    try again now\n"
         "  show     messages with all recipients           hold     keep until released\n"

@@ -230,6 +230,8 @@ static bool hear_lines(struct connection *connection)
     }
     connection->in_len = (size_t)(end - at);
     memmove(connection->in, at, connection->in_len);
+    char *left = connection->in + connection->in_len;
+    crypto_wipe(left, (size_t)(end - left)); /* Dovecot repeats tokens */
     if (connection->in_len < sizeof(connection->in))
         return true;
     upstream_put_off(&connection->upstream, "%s", "a line is too long");
@@ -247,8 +249,10 @@ static bool hear(struct upstream *upstream, const char *data, size_t len)
         connection->in_len += part;
         data += part;
         len -= part;
-        if (!hear_lines(connection))
+        if (!hear_lines(connection)) {
+            crypto_wipe(connection->in, sizeof(connection->in));
             return false;
+        }
     }
     return true;
 }

@@ -116,7 +116,9 @@ static void hear(struct upstream *upstream)
                              len == 0 ? "it closed the connection" : strerror(errno));
             return;
         }
-        if (!upstream->hooks->heard(upstream, in, (size_t)len) || (size_t)len < sizeof(in))
+        bool goes_on = upstream->hooks->heard(upstream, in, (size_t)len);
+        explicit_bzero(in, (size_t)len);
+        if (!goes_on || (size_t)len < sizeof(in))
             return;
     }
 }

@@ -109,20 +109,23 @@ bool scram_secret_matches(const struct scram_secret *secret, struct bytes passwo
 }
 
 void scram_secret_stranger(const uint8_t seed[CRYPTO_SHA256_LEN], struct bytes user,
-                           uint32_t iterations, struct scram_secret *out)
+                           const struct scram_secret *like, struct scram_secret *out)
 {
     uint8_t name[SASL_NAME_MAX], digest[CRYPTO_SHA256_LEN];
     size_t len = user.len < sizeof(name) ? user.len : sizeof(name);
     struct crypto_hash hash;
     for (size_t i = 0; i < len; i++)
         name[i] = byte_lower(user.data[i]);
-    crypto_hash_begin(&hash); /* one block would do for a MAC; the seed has a fixed length */
-    crypto_hash_add(&hash, seed, CRYPTO_SHA256_LEN);
-    crypto_hash_add(&hash, name, len);
-    crypto_hash_end(&hash, digest);
-    out->iterations = iterations;
-    out->salt_len = SALT_LEN;
-    memcpy(out->salt, digest, SALT_LEN);
+    out->iterations = like->iterations;
+    out->salt_len = like->salt_len;
+    for (uint8_t i = 0; i < SCRAM_SALT_MAX / CRYPTO_SHA256_LEN; i++) {
+        crypto_hash_begin(&hash); /* no MAC is needed: the secret has a fixed length */
+        crypto_hash_add(&hash, seed, CRYPTO_SHA256_LEN);
+        crypto_hash_add(&hash, &i, sizeof(i));
+        crypto_hash_add(&hash, name, len);
+        crypto_hash_end(&hash, digest);
+        memcpy(out->salt + i * CRYPTO_SHA256_LEN, digest, CRYPTO_SHA256_LEN);
+    }
     crypto_random(out->stored_key, CRYPTO_SHA256_LEN); /* no password has them */
     crypto_random(out->server_key, CRYPTO_SHA256_LEN);
 }

@@ -27,8 +27,8 @@ struct scram_secret {
 /* scram_secret_read reads Dovecot's form "iterations,salt,StoredKey,ServerKey" (base64).
  * scram_secret_write is the way back (its length; 0: no room). scram_secret_make computes one from
  * a password, scram_secret_matches compares with one (both slow; *failed: no memory).
- * scram_secret_stranger makes one for a user that does not exist: salt and iterations are always
- * the same for a name, and no password fits. */
+ * scram_secret_stranger makes one for a user that does not exist: the salt is always the same for a
+ * name, its length and the iterations are those of another one, and no password fits. */
 bool scram_secret_read(struct bytes text, struct scram_secret *out)
     __attribute__((warn_unused_result));
 size_t scram_secret_write(const struct scram_secret *secret, char *out, size_t size);
@@ -37,7 +37,7 @@ bool scram_secret_make(struct bytes password, uint32_t iterations, struct scram_
 bool scram_secret_matches(const struct scram_secret *secret, struct bytes password, bool *failed)
     __attribute__((warn_unused_result));
 void scram_secret_stranger(const uint8_t seed[CRYPTO_SHA256_LEN], struct bytes user,
-                           uint32_t iterations, struct scram_secret *out);
+                           const struct scram_secret *like, struct scram_secret *out);
 
 /* One exchange; zero before scram_first, wiped by its owner. */
 struct scram {

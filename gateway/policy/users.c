@@ -5,12 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gateway/base/check.h"
 #include "gateway/policy/scram.h"
 #include "gateway/policy/table.h"
 
 enum {
     KINDS_MAX = 64, /* schemes with their costs; a file with more has no commonest one */
     FIRST_COUNT = 64,
+    STRANGERS_SALT = 16, /* when nobody has one */
 };
 
 _Static_assert((int)SASL_NAME_MAX <= (int)TABLE_KEY_MAX, "a name is a key");
@@ -257,7 +259,9 @@ bool users_scram(const struct users *users)
 
 void users_scram_stranger(const struct users *users, struct bytes name, struct scram_secret *out)
 {
-    uint32_t iterations = users->commonest_scram == NULL ? SCRAM_ITERATIONS_MIN
-                                                         : (uint32_t)users->commonest_scram->work;
-    scram_secret_stranger(users->seed, name, iterations, out);
+    struct scram_secret like = {.iterations = SCRAM_ITERATIONS_MIN, .salt_len = STRANGERS_SALT};
+    const struct kind *kind = users->commonest_scram;
+    CHECK(kind == NULL || scram_secret_read(kind->first->user.hash, &like)); /* users_add has */
+    scram_secret_stranger(users->seed, name, &like, out);
+    crypto_wipe(&like, sizeof(like));
 }

@@ -36,7 +36,7 @@ uint64_t users_memory(const struct users *users); /* the most that one compariso
 
 /* users_scram tells whether any user can log in with SCRAM-SHA-256. users_scram_stranger makes what
  * SCRAM shows for a name that has no such secret: always the same, as long as the first user of the
- * file who has one keeps it; iterations as most others. */
+ * file who has one keeps it; iterations and the salt's length as most others. */
 bool users_scram(const struct users *users);
 void users_scram_stranger(const struct users *users, struct bytes name, struct scram_secret *out);
 

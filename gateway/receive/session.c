@@ -341,9 +341,10 @@ static size_t read_discreetly(struct session *session, struct bytes in)
 {
     bool lines = session->mode == SESSION_COMMAND || session->mode == SESSION_AUTH ||
                  session->mode == SESSION_SKIP_LINE;
+    if (!session->submission || !lines)
+        return read_some(session, in);
     size_t taken = read_some(session, in);
-    if (session->submission && lines)
-        lines_wipe(bytes_slice(in, 0, taken));
+    lines_wipe(bytes_slice(in, 0, taken));
     return taken;
 }
 

@@ -28,7 +28,8 @@ enum session_mode {
     SESSION_COMMIT = 4,    /* none: the message is complete, its COMMIT waits for room */
     SESSION_WAIT = 5,      /* none: the COMMIT waits to be durable */
     SESSION_HANDSHAKE = 6, /* those of the TLS handshake, which are not for us */
-    SESSION_ASK = 7,       /* none: a next hop, or other gateways, are asked */
+    SESSION_ASK = 7,       /* none: a next hop, or other gateways, are asked; or a
+                              signature is made */
     SESSION_PROXY = 8,     /* the PROXY header (receive/gate.h) */
     SESSION_DELAY = 9,     /* none should come: the pause before the greeting */
     SESSION_TARPIT = 10,   /* none: the reply to a refused command is held back */
@@ -127,11 +128,10 @@ enum reply session_start_tls(struct session *session) __attribute__((warn_unused
 bool session_start_implicit_tls(struct session *session) __attribute__((warn_unused_result));
 void session_greet(struct session *session);
 
-/* For asking.c. session_ask lets the session wait for a next hop; what the client sends meanwhile
- * waits, too. session_asked says the next hop's reply to RCPT and goes on, session_asked_reply one
- * of ours.
- * session_message_passed says the next hop's reply to the text, with this code, and ends the
- * transaction; session_commit gives the text to the spool. */
+/* For asking.c, and signing.c. session_ask lets the session wait for a next hop; what the client
+ * sends meanwhile waits, too. session_asked says the next hop's reply to RCPT and goes on,
+ * session_asked_reply one of ours. session_message_passed says the next hop's reply to the text,
+ * with this code, and ends the transaction; session_commit gives the text to the spool. */
 void session_ask(struct session *session);
 void session_asked(struct session *session, struct bytes line);
 void session_asked_reply(struct session *session, enum reply reply);

@@ -446,7 +446,11 @@ static enum reply wrong_command(enum command_result result, enum verb verb)
  * (RFC 2920 3.1) get their 503 or 530, but do not count as bad commands. */
 static void forgive_followers(struct session *session)
 {
-    session->forgiven = (uint16_t)(session->server->options->recipients_max + 1);
+    const struct server_options *options = session->server->options;
+    bool submission = session->submission && options->submission != NULL;
+    uint32_t recipients_max =
+        submission ? options->submission->recipients_max : options->recipients_max;
+    session->forgiven = (uint16_t)(recipients_max + 1);
 }
 
 /* heed remembers what may come in place of commands, also while nobody watches (trace.h): somebody

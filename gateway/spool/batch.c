@@ -146,6 +146,8 @@ static void seal_body(const struct sealing *at)
     pending->text_len += record->payload_len;
 }
 
+static_assert((int)LIMIT_PORTS <= (int)SPOOL_PORT_NONE, "a message has an octet for its port");
+
 static void seal_commit(const struct sealing *at)
 {
     struct batch *batch = at->batch;

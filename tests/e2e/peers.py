@@ -332,7 +332,11 @@ class DovecotAuth(Peer):
                                     for name, words in self.users.items()))
 
     def start(self):
-        return self.launch([DOVECOT, "-F", "-c", self.configuration])
+        """Runs it. A lock that is left behind by one that ends too early would hold up the next for 10 seconds."""
+        self.launch([DOVECOT, "-F", "-c", self.configuration])
+        instances = os.path.join(self.folder, "state", "instances")
+        wait_until(lambda: os.path.exists(instances) and not os.path.exists(instances + ".lock"), "Dovecot is settled")
+        return self
 
     def stop(self):
         """As an administrator does it: those of its processes stay that have somebody to serve."""

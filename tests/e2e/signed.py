@@ -11,7 +11,8 @@ import dkim
 PERL = r"""
 use strict; use warnings; use Mail::DKIM::Verifier; use Mail::DKIM::DNS; use Net::DNS;
 package Records; my %records;
-sub new { open(my $in, '<', $_[1]) or die; while (<$in>) { chomp; my ($n, $t) = split / /, $_, 2; $records{lc $n} = $t; }
+sub new { open(my $in, '<', $_[1]) or die;
+  while (<$in>) { chomp; my ($name, $text) = split / /, $_, 2; $records{lc $name} = $text; }
   return bless {}; }
 sub errorstring { 'NXDOMAIN' }
 sub send { my ($self, $name, $type) = @_; my $packet = Net::DNS::Packet->new($name, $type);
@@ -86,7 +87,8 @@ def verify_perl(messages, records):
 def alone(message, selector):
     """The message with no other signature than this one."""
     head, empty, body = message.partition(b"\r\n\r\n")
-    others = rb"^DKIM-Signature:(?!(?:.*\r\n[ \t])*?.*[; \t]s=" + re.escape(selector.encode()) + rb";)(?:.*\r\n[ \t])*.*\r\n"
+    this = rb"(?:.*\r\n[ \t])*?.*[; \t]s=" + re.escape(selector.encode()) + rb";"
+    others = rb"^DKIM-Signature:(?!" + this + rb")(?:.*\r\n[ \t])*.*\r\n"
     return re.sub(others, b"", head + b"\r\n", flags=re.M | re.I) + empty[2:] + body
 
 

@@ -232,13 +232,15 @@ class Tool(unittest.TestCase):
         self.assertTrue(made.stdout.startswith("big._domainkey.example.org. IN TXT ( "))
         self.assertNotIn("PRIVATE", made.stdout + made.stderr)
         chosen = run_tool("key", "example.org", "--type", "ed25519", "-d", self.folder)
-        self.assertRegex(chosen.stdout, r"^e2\d{5}\._domainkey\.example\.org\. IN TXT \( \"v=DKIM1; k=ed25519; p=.{44}\" \)$")
+        self.assertRegex(chosen.stdout, r"^e2\d{5}\._domainkey\.example\.org\. IN TXT "
+                                        r"\( \"v=DKIM1; k=ed25519; p=.{44}\" \)$")
 
     def test_mistakes(self):
-        for code, words in ((64, ()), (64, ("key",)), (64, ("key", "-bad-")), (64, ("key", "example.org", "--bits", "512")),
-                            (64, ("key", "example.org", "--type", "dsa")), (64, ("key", "bücher.example")),
+        for code, words in ((64, ()), (64, ("key",)), (64, ("key", "-bad-")),
+                            (64, ("key", "example.org", "--bits", "512")), (64, ("key", "example.org", "--type", "dsa")), (64, ("key", "bücher.example")),
                             (64, ("key", "example.org", "--selector", "a b")), (64, ("record", "example.org")),
-                            (64, ("key", "example.org", "--nothing")), (66, ("record", "example.org", "--selector", "x")),
+                            (64, ("key", "example.org", "--nothing")),
+                            (66, ("record", "example.org", "--selector", "x")),
                             (66, ("key", "example.org", "-d", self.folder + "/none")), (0, ("--help",))):
             words = [*words, *([] if "-d" in words else ["-d", self.folder])]
             done = run_tool(*words)

@@ -292,6 +292,25 @@ class DovecotAuth(unittest.TestCase):
                 finally:
                     self.leave()
 
+    def test_sandbox(self):
+        """Confined, and as nobody, it still gets to the socket, and finds it again when it is another one."""
+        with peers.DovecotAuth(USERS) as dovecot:
+            gateway = Gateway({"sandbox.user": "nobody", "auth.cache": '"0s"', **dovecot.words()}, listeners=LISTENER)
+            os.makedirs(gateway.mail)
+            os.chmod(gateway.directory, 0o755)
+            shutil.chown(gateway.mail, "nobody")
+            with gateway:
+                try:
+                    for times in (1, 2):
+                        self.connected(gateway, times)
+                        sasl.scram(self.client(gateway), "anna@example.org", "geheim")
+                        if times == 1:
+                            dovecot.kill()
+                            wait_until(lambda: self.states(gateway).count("away") == WORKERS, "Dovecot is away")
+                            dovecot.start()
+                finally:
+                    self.leave()
+
     def test_reload_and_metrics(self):
         with peers.DovecotAuth(USERS) as dovecot, self.gateway(dovecot, **{"admin.http": '"127.0.0.1:0"'}) as gateway:
             def value(name, **labels):

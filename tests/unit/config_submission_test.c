@@ -324,9 +324,11 @@ static void mistakes_of_files(void **state)
 static void many_mistakes(void **state)
 {
     (void)state;
-    char text[4000] = "", *said;
-    for (int i = 0; i < 200; i++)
-        strncat(text, "hunter2\n", sizeof(text) - strlen(text) - 1);
+    static const char line[] = "hunter2\n";
+    enum { LINES = 200, LEN = sizeof(line) - 1 };
+    char text[LINES * LEN + 1] = "", *said;
+    for (size_t i = 0; i < LINES; i++)
+        memcpy(text + i * LEN, line, sizeof(line));
     write_text("bad", text);
     const char *config = NEEDED SUBMISSION "auth { users = bad }";
     assert_null(scratch_load(config, strlen(config), &said));
@@ -399,7 +401,8 @@ static void only_a_restart(void **state)
         WRONG(NEEDED SUBMISSION "auth { dovecot = \"unix:/run/d\" }", "auth.dovecot or timeout_ms"),
         WRONG(NEEDED SUBMISSION "auth { users = users helpers = 2 }", "auth.helpers"),
         WRONG(NEEDED "listener \"s\" { address = {\"127.0.0.1:587\"} }\n" USERS, "listener"),
-        WRONG(NEEDED SUBMISSION "auth { users = users timeout_ms = 50 }", NULL), /* nobody is asked */
+        WRONG(NEEDED SUBMISSION "auth { users = users timeout_ms = 50 }",
+              NULL), /* nobody is asked */
         WRONG(HOUSE DKIM "submission { senders = \"@senders\" from = any hold = 1d priority = 4 }",
               NULL),
         WRONG(NEEDED SUBMISSION

@@ -34,8 +34,8 @@ static void held(void **state)
     struct routes *routes = house_routes(mixed);
     struct house house;
     house_open(&house, &plan, routes);
-    uint32_t release_s = now_s() + 4;
-    house_terms = (struct envelope_terms){.release_s = release_s, .hold_s = 4};
+    uint32_t release_s = now_s() + 6;
+    house_terms = (struct envelope_terms){.release_s = release_s, .hold_s = 6};
     house_stage(&house, "later@example.org", text);
     house_terms = (struct envelope_terms){.release_s = now_s() - 5};
     house_stage(&house, "now@example.org", text);
@@ -52,7 +52,7 @@ static void held(void **state)
     assert_int_equal(house_look(&house).delivered, 0);
     assert_int_equal(house_look(&house).queued, 1);
     WAIT_FOR(&house, delivered, 1);
-    assert_true(now_s() >= release_s && now_s() <= release_s + 2);
+    assert_true(now_s() >= release_s && now_s() <= release_s + 5);
     assert_int_equal(house_count_files("mail/example.org/later/new", NULL), 1);
     house_close(&house);
     house_terms = (struct envelope_terms){0};
@@ -102,7 +102,7 @@ static void returned(void **state)
     WAIT_FOR(&house, delivered, 1);
     assert_int_equal(house_look(&house).refused, 0);
     WAIT_FOR(&house, refused, 1);
-    assert_true(now_s() >= by_s && now_s() <= by_s + 2);
+    assert_true(now_s() >= by_s && now_s() <= by_s + 5);
     WAIT_FOR(&house, bounces, 1);
     WAIT_FOR(&house, queued, 2); /* the first, and the notification */
     house_close(&house);
@@ -160,7 +160,7 @@ static void told_of(void **state)
     house_stage(&house, "late@example.net", text);
     house_commit(&house);
     WAIT_FOR(&house, bounces, 1);
-    assert_true(now_s() >= by_s && now_s() <= by_s + 2);
+    assert_true(now_s() >= by_s && now_s() <= by_s + 5);
     usleep(1500000);
     assert_int_equal(house_look(&house).bounces, 1);
     assert_int_equal(house_look(&house).refused, 0);

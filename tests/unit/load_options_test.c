@@ -425,9 +425,9 @@ static void aborts(void **state)
     assert_true(options.reconnect);
     REFUSED(
         {"127.0.0.1 --abort body", "--abort: \"body\" is not PHASE=RATE, as body=10%"},
-        {"127.0.0.1 --abort lunch=1",
-         "--abort: \"lunch\" is not connect, ehlo, starttls, handshake, mail, rcpt, data, body, "
-         "dot or quit"},
+        {"127.0.0.1 --abort lunch=1", "--abort: \"lunch\" is not connect, ehlo, starttls, "
+                                      "handshake, auth, mail, rcpt, data, body, "
+                                      "dot or quit"},
         {"127.0.0.1 --abort body=2", "--abort: \"2\" is not a rate from 0 to 1, as 10% or 0.1"},
         {"127.0.0.1 --abort starttls=1", "--abort starttls needs --tls starttls"},
         {"127.0.0.1 --tls implicit --abort starttls=1", "--abort starttls needs --tls starttls"},

@@ -90,15 +90,17 @@ static void test_stranger(void **state)
     (void)state;
     static const uint8_t seed[CRYPTO_SHA256_LEN] = {1}, other[CRYPTO_SHA256_LEN] = {2};
     struct scram_secret a, b, c, d;
-    scram_secret_stranger(seed, BYTES("nobody"), 5000, &a);
-    scram_secret_stranger(seed, BYTES("NoBody"), 5000, &b);
-    scram_secret_stranger(seed, BYTES("nobodz"), 5000, &c);
-    scram_secret_stranger(other, BYTES("nobody"), 5000, &d);
+    const struct scram_secret like = {.iterations = 5000, .salt_len = 40};
+    scram_secret_stranger(seed, BYTES("nobody"), &like, &a);
+    scram_secret_stranger(seed, BYTES("NoBody"), &like, &b);
+    scram_secret_stranger(seed, BYTES("nobodz"), &like, &c);
+    scram_secret_stranger(other, BYTES("nobody"), &like, &d);
     assert_int_equal(a.iterations, 5000);
-    assert_int_equal(a.salt_len, 16);
-    assert_memory_equal(a.salt, b.salt, 16);
+    assert_int_equal(a.salt_len, 40);
+    assert_memory_equal(a.salt, b.salt, 40);
     assert_memory_not_equal(a.salt, c.salt, 16);
     assert_memory_not_equal(a.salt, d.salt, 16);
+    assert_memory_not_equal(a.salt, a.salt + 32, 16);
     assert_memory_not_equal(a.stored_key, b.stored_key, CRYPTO_SHA256_LEN);
 }
 
