@@ -28,7 +28,7 @@ PACKAGES_TEST := libcmocka-dev clang-14 libclang-rt-14-dev clang-format-14 pytho
 	dovecot-imapd dovecot-pop3d nsd postsrsd python3-flufl.bounce \
 	libmail-deliverystatus-bounceparser-perl libsisimai-perl \
 	redis-server prometheus chromium chromium-driver systemd python3-yaml \
-	python3-dkim python3-nacl libmail-dkim-perl opendkim hydra nmap
+	python3-dkim libmail-dkim-perl opendkim hydra nmap
 PACKAGES_DEB := debhelper fakeroot dpkg-dev
 # Node.js may also come from elsewhere, and then brings npm along.
 PACKAGES_BENCH = python3-matplotlib $(if $(shell command -v node),,nodejs) \

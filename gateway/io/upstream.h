@@ -1,7 +1,8 @@
 /* A server that the gateway asks things (Redis, Dovecot): the one connection that a worker has to
  * it, on a socket that the worker's ring watches. It connects by itself, and tries again after
  * pauses that grow. Octets leave at the end of the turn, and are wiped as they do, as are those
- * that were heard. What they mean is for those who use it. Worker's thread only; nothing here blocks. */
+ * that were heard. What they mean is for those who use it. Worker's thread only; nothing here
+ * blocks. */
 #ifndef GATEWAY_IO_UPSTREAM_H
 #define GATEWAY_IO_UPSTREAM_H
 

@@ -39,6 +39,9 @@ static void passed(struct login *login, const struct user *user, struct bytes la
 static void compare(struct helper_job *job)
 {
     struct login *login = (struct login *)(void *)job;
+    if (atomic_load(&login->ended)) /* those who have gone hold nobody up */
+        return;
+    login->compared = true;
     login->matched =
         password_matches(login->scheme, bytes_make(login->hash, login->hash_len),
                          bytes_make(login->password, login->password_len), &login->failed);
@@ -73,7 +76,7 @@ static void compared(struct helper_job *job)
     CHECK(login->authenticator->hashing > 0);
     login->authenticator->hashing--;
     login->hashing = false;
-    counter_add(&login->authenticator->hashed, 1);
+    counter_add(&login->authenticator->hashed, login->compared);
     if (login->ended)
         login_give(login);
     else

@@ -42,7 +42,7 @@ struct login {
     struct login_view view;
     enum login_state state;
     bool hashing;
-    bool ended; /* nobody wants to hear of it */
+    _Atomic bool ended; /* nobody wants to hear of it */
     uint16_t name_len;
     uint8_t name[SASL_NAME_MAX]; /* view.user, mostly */
     uint64_t cache_key;          /* 0: it is not kept */
@@ -50,7 +50,7 @@ struct login {
 
     /* What the helper compares, and what came of it. */
     bool known; /* there is such a user; else it is only compared for the time that it takes */
-    bool matched, failed;
+    bool compared, matched, failed;
     enum password_scheme scheme;
     uint16_t hash_len, password_len;
     uint8_t hash[PASSWORD_TEXT_MAX];

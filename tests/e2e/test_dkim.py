@@ -237,7 +237,8 @@ class Tool(unittest.TestCase):
 
     def test_mistakes(self):
         for code, words in ((64, ()), (64, ("key",)), (64, ("key", "-bad-")),
-                            (64, ("key", "example.org", "--bits", "512")), (64, ("key", "example.org", "--type", "dsa")), (64, ("key", "bücher.example")),
+                            (64, ("key", "example.org", "--bits", "512")), (64, ("key", "bücher.example")),
+                            (64, ("key", "example.org", "--type", "dsa")),
                             (64, ("key", "example.org", "--selector", "a b")), (64, ("record", "example.org")),
                             (64, ("key", "example.org", "--nothing")),
                             (66, ("record", "example.org", "--selector", "x")),

@@ -1,6 +1,6 @@
 """Every mail of the corpus, submitted and signed by an RSA and an Ed25519 key at once, as python3-dkim, Mail::DKIM
-(RSA; Ed25519 where its library is there) and opendkim see it; a record of ringmxctl in a zone of nsd; and what was changed on
-the way, which they must see."""
+(RSA; Ed25519 where its library is there) and opendkim see it; a record of ringmxctl in a zone of nsd; and what was
+changed on the way, which they must see."""
 import re
 import subprocess
 import unittest

@@ -17,6 +17,7 @@ import peers
 import sasl
 from harness import SLOW, WORKERS, Client, Gateway, message, wait_until
 from prometheus import scrape
+from test_auth import found_in, shapes
 
 TIMEOUT_MS = 3000 if SLOW else 1500
 LISTENER = {"submission": {"address": '"127.0.0.1:0"', "role": "submission", "auth": "plaintext"}}
@@ -186,6 +187,23 @@ class DovecotAuth(unittest.TestCase):
             self.assertIn("t0ken", asked)
             self.assertNotIn("t0ken", gateway.log_text())
             self.assertNotIn("llllllll", gateway.log_text())
+
+    def test_nothing_stays(self):
+        """No password or token stays in memory, or gets into the log; Dovecot repeats tokens in its answers."""
+        password, token = "Regenrinne-4711", "Dachpappe0815xyz"
+        with introspection({token: "anna@example.org"}) as (url, _), peers.DovecotAuth(
+                {"anna@example.org": ("PLAIN", password)}, mechanisms="plain oauthbearer", introspection=url) as dovecot, \
+                self.gateway(dovecot) as gateway:
+            for code, said in ((235, password), (535, "x" + password), (235, password)):
+                sasl.log_in(self.client(gateway), "PLAIN", sasl.plain("anna@example.org", said), codes=code)
+            sasl.log_in(self.client(gateway), "LOGIN", b"anna@example.org", password.encode())
+            sasl.log_in(self.client(gateway), "OAUTHBEARER", sasl.bearer("anna@example.org", token))
+            self.leave()
+            wait_until(lambda: len(gateway.events("disconnect")) == 5, "all have left")
+            forms = [form for secret in (password, token) for form in shapes(secret)]
+            self.assertEqual(found_in(gateway.process.pid, [b"anna@example.org"]), {b"anna@example.org"})  # it does look
+            self.assertEqual(found_in(gateway.process.pid, forms), set())
+            self.assertEqual([form for form in forms if form in gateway.log_text().encode()], [])
 
     def test_half_a_login(self):
         """Clients that leave, or stop, in the midst: Dovecot forgets them, and others go on."""

@@ -103,10 +103,10 @@ static void flags_keep_their_places(void **state)
 static void terms_are_version_2(void **state)
 {
     static const struct envelope_terms all[] = {
-        {.release_s = 4000000000,                            .hold_s = 60},
-        {              .by_s = 1800000000, .by_mode = ENVELOPE_BY_RETURN | ENVELOPE_BY_TRACE            },
+        {.release_s = 4000000000,                            .hold_s = 60           },
+        {              .by_s = 1800000000, .by_mode = ENVELOPE_BY_RETURN | ENVELOPE_BY_TRACE                       },
         { .priority = -9                                    },
-        { .release_s = 1,            .by_s = 2,                             .priority = 9},
+        { .release_s = 1,                                                   .by_s = 2, .priority = 9},
     };
     size_t plain_len;
     uint8_t *plain = written(&plain_len);
