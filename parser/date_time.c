@@ -58,17 +58,18 @@ bool date_time_read(struct bytes text, uint64_t *seconds)
         hour < 0 || hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 60)
         return false;
     size_t end = FIXED;
+    bool part = false; /* of a second more */
     if (text.data[end] == '.') {
         size_t first = ++end;
-        while (end < text.len && octet_is_digit(text.data[end]))
-            end++;
+        for (; end < text.len && octet_is_digit(text.data[end]); end++)
+            part = part || text.data[end] != '0';
         if (end == first)
             return false;
     }
     int64_t offset;
     if (!read_offset(bytes_skip(text, end), &offset))
         return false;
-    int64_t result = days_since_1970(year, month, day) * 86400 + hour * 3600 + minute * 60 + second;
+    int64_t result = days_since_1970(year, month, day) * 86400 + hour * 3600 + minute * 60 + second + part;
     if (result < offset)
         return false;
     *seconds = (uint64_t)(result - offset);

@@ -115,6 +115,12 @@ static uint64_t read_number(struct bytes text)
     return size;
 }
 
+/* least returns the min-by-time of DELIVERBY; extensions may follow (RFC 2852 2). */
+static struct bytes least(struct bytes value)
+{
+    return bytes_slice(value, 0, bytes_find(value, ','));
+}
+
 void client_greet_line(struct client *client, struct bytes line)
 {
     static const struct {
@@ -142,7 +148,7 @@ void client_greet_line(struct client *client, struct bytes line)
         if (offers[i].offer == CLIENT_OFFER_SIZE)
             client->size_max = read_number(bytes_skip(line, end + 1));
         if (offers[i].offer == CLIENT_OFFER_DELIVERBY)
-            client->by_min_s = read_number(bytes_skip(line, end + 1));
+            client->by_min_s = read_number(least(bytes_skip(line, end + 1)));
     }
 }
 

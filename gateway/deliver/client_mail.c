@@ -86,10 +86,10 @@ static void check_by(struct client *client)
     int64_t left_s = client_by_left_s(client);
     if (terms->by_s == 0 || !(terms->by_mode & ENVELOPE_BY_RETURN))
         return;
-    if (client_offers(client, CLIENT_OFFER_DELIVERBY) ? left_s < (int64_t)client->by_min_s
-                                                      : left_s <= 0)
+    bool known = client_offers(client, CLIENT_OFFER_DELIVERBY);
+    if (left_s <= 0 || (known && left_s < (int64_t)client->by_min_s))
         refuse(client, 0, 4, 7, "too little time is left for delivery by the time asked for");
-    else if (!client_offers(client, CLIENT_OFFER_DELIVERBY) && !client->peer.lmtp)
+    else if (!known && !client->peer.lmtp)
         refuse(client, 550, 3, 3, "the next hop does not support DELIVERBY");
 }
 

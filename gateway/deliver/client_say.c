@@ -64,10 +64,11 @@ bool client_is_ascii(struct bytes text)
 
 /* --- MAIL and RCPT --- */
 
+/* Whole seconds: never more than there were (RFC 2852 4). */
 int64_t client_by_left_s(const struct client *client)
 {
     return (int64_t)client->delivery->terms.by_s -
-           (int64_t)(client->setup->worker->now_wall_us / 1000000);
+           (int64_t)((client->setup->worker->now_wall_us + 999999) / 1000000);
 }
 
 /* BY says how much time is left (RFC 2852); what is over for longer than it can say, less so. */
@@ -123,6 +124,18 @@ void client_say_mail(struct client *client)
         client->mail.said = 1;
 }
 
+/* notify_for is what is said to the next hop: of "N" nobody tells behind one that has DSN and no
+ * DELIVERBY, so it is to tell of a delay (RFC 2852 4). */
+static uint8_t notify_for(const struct client *client, uint8_t notify)
+{
+    const struct envelope_terms *terms = &client->delivery->terms;
+    if (terms->by_s == 0 || (terms->by_mode & ENVELOPE_BY_RETURN) || client->peer.lmtp ||
+        client_offers(client, CLIENT_OFFER_DELIVERBY) || (notify & COMMAND_NOTIFY_NEVER))
+        return notify;
+    uint8_t asked = notify == 0 ? COMMAND_NOTIFY_FAILURE : notify;
+    return asked | COMMAND_NOTIFY_DELAY;
+}
+
 static void add_notify(struct line *line, uint8_t notify)
 {
     static const struct {
@@ -153,7 +166,7 @@ bool client_say_recipient(struct client *client)
     line_bytes(&line, recipient->forward_path);
     line_string(&line, ">");
     if (client_offers(client, CLIENT_OFFER_DSN)) {
-        add_notify(&line, recipient->notify);
+        add_notify(&line, notify_for(client, recipient->notify));
         if (recipient->orcpt.len > 0 && (mail->utf8 || client_is_ascii(recipient->orcpt))) {
             line_string(&line, " ORCPT=");
             line_bytes(&line, recipient->orcpt);

@@ -46,7 +46,7 @@ struct consignment {
     uint8_t rank;                        /* private: of its message's priority */
     bool resort : 1; /* routes have changed: to be sorted again when it comes back */
     bool fresh : 1;  /* arrived, and was never put back since */
-    bool late : 1;   /* its sender was told that the time of DELIVERBY is over */
+    bool late : 1;   /* its time of DELIVERBY is over, and its sender hears of it */
 };
 
 /* Owned by the queue; valid until its last consignment is dropped. */

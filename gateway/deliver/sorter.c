@@ -131,12 +131,12 @@ static uint32_t destination_of(struct sorter *sorter, const struct route *route,
     return destinations_find(sorter->options.destinations, route, route_mailbox_domain(mailbox));
 }
 
-/* Notes the time by which a message is to be delivered. Of one that was over when the message came
- * somebody before us has told the sender (RFC 2852). */
+/* Notes the time by which a message is to be delivered. Of one that was over before MAIL somebody
+ * before us has told the sender (RFC 2852). */
 static void note_terms(struct sorter *sorter, struct queue_message *message,
                        const struct envelope_terms *terms)
 {
-    if (terms->by_s <= message->spool.arrival_s || message->by_s != 0)
+    if (terms->by_s == 0 || (terms->by_mode & ENVELOPE_BY_TOLD) || message->by_s != 0)
         return;
     message->by_s = terms->by_s;
     message->by_mode = terms->by_mode;

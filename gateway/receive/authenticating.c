@@ -356,7 +356,9 @@ static void asked(struct identity *identity)
  * domain. */
 static void set_user(struct identity *identity, struct bytes name)
 {
-    const char *domain = identity->session->server->options->authentication->domain;
+    /* A reload may have taken it all away since AUTH. */
+    const struct authenticator_rules *rules = identity->session->server->options->authentication;
+    const char *domain = rules == NULL ? NULL : rules->domain;
     size_t domain_len = domain == NULL ? 0 : strlen(domain);
     CHECK(name.len <= SASL_NAME_MAX);
     if (name.len > 0)

@@ -104,6 +104,20 @@ void server_log_early(struct server *server, const struct session *session)
     log_end(&line);
 }
 
+/* What the client has asked for besides delivery. */
+static void log_terms(struct log_line *line, const struct envelope_terms *terms)
+{
+    char priority[8];
+    if (terms->release_s != 0)
+        log_number(line, "release", terms->release_s);
+    if (terms->by_s != 0)
+        log_number(line, "by", terms->by_s);
+    if (terms->priority == 0)
+        return;
+    snprintf(priority, sizeof priority, "%d", terms->priority);
+    log_string(line, "priority", priority);
+}
+
 void server_log_message(struct server *server, const struct session *session,
                         const struct transaction *transaction, unsigned code)
 {
@@ -120,6 +134,7 @@ void server_log_message(struct server *server, const struct session *session,
     log_number(&line, "size", transaction->octets);
     log_number(&line, "ms", (server->worker->now_us - transaction->begun_us) / 1000);
     log_number(&line, "reply", code);
+    log_terms(&line, &envelope->terms);
     if (asking_way_name(transaction) != NULL)
         log_string(&line, "way", asking_way_name(transaction));
     log_end(&line);

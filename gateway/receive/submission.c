@@ -3,11 +3,15 @@
 #include "gateway/receive/submission.h"
 
 #include "gateway/base/check.h"
+#include "gateway/io/listener.h"
 #include "gateway/receive/authenticating.h"
 #include "gateway/receive/fixups.h"
 #include "gateway/receive/server.h"
 #include "gateway/receive/server_log.h"
 #include "gateway/receive/signing.h"
+#include "parser/ip.h"
+
+#include <string.h>
 
 static const struct submission_rules *rules_of(const struct session *session)
 {
@@ -85,11 +89,35 @@ void submission_ended(struct session *session)
 
 /* --- RCPT --- */
 
-/* is_foreign: the domain is not ours, and the directory has refused the mailbox for no other
- * reason. Elsewhere a local part may be longer than any of ours. */
+/* is_this_machine: an address literal that leads to what listens here for nobody else, an LMTP
+ * server, say: 127.0.0.0/8, ::1, 0.0.0.0 and ::, also IPv4 in the clothes of IPv6. */
+static bool is_this_machine(const struct address *address)
+{
+    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+    bool v6 = address->domain_kind == ADDRESS_IPV6;
+    size_t skip = v6 ? sizeof "[IPv6:" - 1 : 1;
+    uint8_t octets[16];
+    union address_any where = {.any.sa_family = v6 ? AF_INET6 : AF_INET};
+    if (address->domain_kind != ADDRESS_IPV4 && !v6)
+        return false;
+    struct bytes text = bytes_slice(address->domain, skip, address->domain.len - 1);
+    if (v6 ? !ip_parse_v6(text, octets) : !ip_parse_v4(text, octets))
+        return true; /* nowhere else, at least */
+    if (v6 && memcmp(octets, mapped, sizeof mapped) == 0) {
+        where.any.sa_family = AF_INET;
+        memcpy(&where.v4.sin_addr, octets + sizeof mapped, 4);
+    } else if (v6)
+        memcpy(&where.v6.sin6_addr, octets, 16);
+    else
+        memcpy(&where.v4.sin_addr, octets, 4);
+    return listener_is_loopback(&where) || listener_is_any(&where);
+}
+
+/* is_foreign: the domain is not ours, nor this machine, and the directory has refused the mailbox
+ * for no other reason. Elsewhere a local part may be longer than any of ours. */
 static bool is_foreign(const struct session *session, const struct command *rcpt)
 {
-    return rcpt->address.domain.len > 0 &&
+    return rcpt->address.domain.len > 0 && !is_this_machine(&rcpt->address) &&
            directory_check(session->server->options->directory, &rcpt->address) ==
                DIRECTORY_RELAY_DENIED;
 }

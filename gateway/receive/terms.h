@@ -20,7 +20,8 @@ size_t terms_ehlo(const struct submission_rules *rules, uint64_t wall_us, char *
  * whatever they hold. */
 bool terms_offered(const struct submission_rules *rules, const struct command *mail);
 
-/* terms_judge makes terms of what an offered MAIL command asks for. REPLY_NONE, or why not. */
+/* terms_judge makes terms of what an offered MAIL command asks for, or does not: who says nothing
+ * of a priority may have none above the highest, either. REPLY_NONE, or why not. */
 enum reply terms_judge(const struct submission_rules *rules, const struct command *mail,
                        uint64_t wall_us, struct envelope_terms *out);
 

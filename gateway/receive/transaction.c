@@ -17,7 +17,8 @@ enum {
         BLOCK_SIZE / 2,        /* less text than this waits for more before it becomes a record */
     ABORT_RESERVE = 64 * 1024, /* staging room that text leaves to ABORT records */
     TAKE_MAX = LIMIT_PIECE - BLOCK_SIZE, /* octets at once: with what is pending still a piece */
-    ADDED_MAX = STAMP_LEN_MAX + SIGNING_LEN_MAX, /* octets of the fields that we add */
+    STAMPS_MAX = STAMP_LEN_MAX + STAMP_RESULTS_MAX,
+    ADDED_MAX = STAMPS_MAX + SIGNING_LEN_MAX, /* octets of the fields that we add */
 };
 
 static bool copy_bytes(const struct transaction_context *context, struct arena *arena,
@@ -407,7 +408,7 @@ static uint64_t stage_commit(const struct transaction_context *context,
 /* commit_size_max bounds the octets of the COMMIT before anything is built. */
 static size_t commit_size_max(const struct transaction *transaction)
 {
-    size_t added = transaction->signing != NULL ? ADDED_MAX : STAMP_LEN_MAX;
+    size_t added = transaction->signing != NULL ? ADDED_MAX : STAMPS_MAX;
     size_t size =
         256 + added + transaction->envelope.reverse_path.len + transaction->envelope.envid.len;
     for (struct transaction_recipient *at = transaction->recipients; at != NULL; at = at->next)

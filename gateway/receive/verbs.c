@@ -131,8 +131,11 @@ static enum reply do_mail(struct session *session, const struct command *command
         return REPLY_REQUIRETLS_IN_CLEAR;
     bool submitted = submission_is(session);
     struct envelope_terms terms = {0};
-    if (command->asks != 0 && submission_has_user(session))
+    if (terms_rules(session) != NULL && submission_has_user(session))
         unable = terms_judge(terms_rules(session), command, server->worker->now_wall_us, &terms);
+    /* What users have held must not keep the mail of others out. */
+    if (unable == REPLY_NONE && terms.release_s != 0 && spool_half_full(server->spool))
+        unable = REPLY_QUEUE_FULL;
     if (unable != REPLY_NONE)
         return unable;
     unable = submitted ? submission_mail(session, command) : over_limit(session, command);

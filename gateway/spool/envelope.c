@@ -13,7 +13,7 @@ bool envelope_has_terms(const struct envelope_terms *terms)
 
 static bool terms_are_good(const struct envelope_terms *terms)
 {
-    unsigned modes = ENVELOPE_BY_RETURN | ENVELOPE_BY_TRACE;
+    unsigned modes = ENVELOPE_BY_RETURN | ENVELOPE_BY_TRACE | ENVELOPE_BY_TOLD;
     return terms->priority >= -ENVELOPE_PRIORITY_MAX && terms->priority <= ENVELOPE_PRIORITY_MAX &&
            (terms->by_mode & ~modes) == 0;
 }

@@ -34,6 +34,7 @@ static_assert(sizeof(struct envelope_terms) == 16, "no padding on disk");
 enum envelope_by_mode {
     ENVELOPE_BY_RETURN = 1 << 0, /* "R": returned when the time is over; else "N": told of */
     ENVELOPE_BY_TRACE = 1 << 1,  /* "T": told of each relay */
+    ENVELOPE_BY_TOLD = 1 << 2,   /* "N" that was over before it came: somebody has told of it */
 };
 enum { ENVELOPE_PRIORITY_MAX = 9 };
 

@@ -254,6 +254,13 @@ enum spool_state spool_state(const struct spool *spool)
     return atomic_load_explicit(&spool->pool.state, memory_order_relaxed);
 }
 
+bool spool_half_full(const struct spool *spool)
+{
+    uint64_t max = atomic_load_explicit(&spool->pool.messages_max, memory_order_relaxed);
+    uint64_t count = atomic_load_explicit(&spool->pool.messages, memory_order_relaxed);
+    return max != 0 && count >= max / 2;
+}
+
 const char *spool_sync_used(const struct spool *spool)
 {
     switch (spool->volume.sync) {

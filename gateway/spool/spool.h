@@ -70,6 +70,10 @@ void spool_bound(struct spool *spool, uint64_t messages_max);
 /* spool_state is cheap: one relaxed load. */
 enum spool_state spool_state(const struct spool *spool);
 
+/* spool_half_full tells whether half as many messages live as may: what could wait elsewhere, until
+ * its time, is to wait there. Cheap. */
+bool spool_half_full(const struct spool *spool);
+
 /* spool_sync_used returns "dsync", "fdatasync" or "none", as configured or as the probe decided. */
 const char *spool_sync_used(const struct spool *spool);
 

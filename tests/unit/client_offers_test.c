@@ -200,6 +200,12 @@ static void deliver_by(void **state)
     stage_begin(state, SCRIPT(GREET("S 250 DELIVERBY"), BYE));
     parcel.delivery.terms = (struct envelope_terms){.by_s = now_s - 1, .by_mode = 1};
     refused(0, 4, 7);
+    stage_begin(state, SCRIPT(GREET("S 250 DELIVERBY"), BYE)); /* never BY=0;R */
+    parcel.delivery.terms = (struct envelope_terms){.by_s = now_s, .by_mode = 1};
+    refused(0, 4, 7);
+    stage_begin(state, SCRIPT(GREET("S 250 DELIVERBY 2000,X-FOO"), BYE)); /* an extension of it */
+    parcel.delivery.terms = (struct envelope_terms){.by_s = now_s + 1000, .by_mode = 1};
+    refused(0, 4, 7);
     stage_begin(state,
                 SCRIPT(GREET("S 250 DELIVERBY"),
                        "C MAIL FROM:<sender@example.com> BY=-999999999;NT", "S 550 no", BYE));
@@ -216,6 +222,36 @@ static void deliver_by(void **state)
     parcel.delivery.terms = (struct envelope_terms){.by_s = 1};
     stage_end("");
     assert_true(parcel.delivery.by_relayed);
+}
+
+/* "N" that goes to a host with DSN, but without DELIVERBY: that one is to tell of a delay. */
+static void deliver_by_dsn(void **state)
+{
+    static const struct {
+        uint8_t mode;
+        const char *offer;
+        const char *first, *second, *third;
+    } cases[] = {
+        {0,                  "S 250-SIZE",      " NOTIFY=FAILURE,DELAY", " NOTIFY=SUCCESS,DELAY", " NOTIFY=NEVER"},
+        {ENVELOPE_BY_TRACE,  "S 250-SIZE",      " NOTIFY=FAILURE,DELAY", " NOTIFY=SUCCESS,DELAY", " NOTIFY=NEVER"},
+        {0,                  "S 250-DELIVERBY", "",                      " NOTIFY=SUCCESS",       " NOTIFY=NEVER"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char mail[80], to[3][80];
+        const char *by = cases[i].offer[6] == 'S' ? " SIZE=36" : " BY=-999999999;N";
+        snprintf(mail, sizeof mail, "C MAIL FROM:<sender@example.com>%s", by);
+        snprintf(to[0], sizeof to[0], "C RCPT TO:<user0@example.org>%s", cases[i].first);
+        snprintf(to[1], sizeof to[1], "C RCPT TO:<user1@example.org>%s", cases[i].second);
+        snprintf(to[2], sizeof to[2], "C RCPT TO:<user2@example.org>%s", cases[i].third);
+        stage_begin(state, SCRIPT(GREET(cases[i].offer, "S 250-PIPELINING", "S 250 DSN"), mail,
+                                  to[0], to[1], to[2], "C DATA", "S 250 ok", "S 250 ok", "S 250 ok",
+                                  "S 250 ok", "S 354 go", "T", "S 250 ok", BYE));
+        parcel.delivery.terms = (struct envelope_terms){.by_s = 1, .by_mode = cases[i].mode};
+        parcel.delivery.recipient_count = 3;
+        parcel.recipients[1].notify = COMMAND_NOTIFY_SUCCESS;
+        parcel.recipients[2].notify = COMMAND_NOTIFY_NEVER;
+        stage_end(stage_stuffed);
+    }
 }
 
 static void priority(void **state)

@@ -18,7 +18,10 @@ static uint64_t read(const char *text)
 
 static void examples(void **state)
 {
-    assert_int_equal(read("1985-04-12T23:20:50.52Z"), 482196050);
+    assert_int_equal(read("1985-04-12T23:20:50.52Z"), 482196051);
+    assert_int_equal(read("1985-04-12T23:20:50.000Z"), 482196050);
+    assert_int_equal(read("1985-04-12T23:20:50.0000000001Z"), 482196051);
+    assert_int_equal(read("1969-12-31T23:59:59.5Z"), UINT64_MAX);
     assert_int_equal(read("1996-12-19T16:39:57-08:00"), 851042397);
     assert_int_equal(read("1990-12-31T23:59:60Z"), 662688000);
     assert_int_equal(read("1990-12-31T15:59:60-08:00"), 662688000);

@@ -105,6 +105,7 @@ static void terms_are_version_2(void **state)
     static const struct envelope_terms all[] = {
         {.release_s = 4000000000,                            .hold_s = 60           },
         {              .by_s = 1800000000, .by_mode = ENVELOPE_BY_RETURN | ENVELOPE_BY_TRACE                       },
+        {              .by_s = 7,                                                   .by_mode = ENVELOPE_BY_TOLD},
         { .priority = -9                                    },
         { .release_s = 1,                                                   .by_s = 2, .priority = 9},
     };
@@ -141,7 +142,7 @@ static void terms_are_version_2(void **state)
         form[48 + 13] = 10; /* the priority */
         assert_false(envelope_read(bytes_make(form, len), &read));
         form[48 + 13] = 0;
-        form[48 + 12] = 4; /* a mode that nobody knows */
+        form[48 + 12] = 8; /* a mode that nobody knows */
         assert_false(envelope_read(bytes_make(form, len), &read));
         form[48 + 12] = 0;
         form[0] = 3;

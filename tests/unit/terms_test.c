@@ -65,9 +65,10 @@ static void unknown(void **state)
 static void bounds(void **state)
 {
     const uint32_t now_s = (uint32_t)(now_us / 1000000);
+    const uint32_t from_s = now_s + 1; /* no second is cut short */
     struct envelope_terms terms;
     assert_int_equal(judge(&all, "HOLDFOR=3600", &terms), REPLY_NONE);
-    assert_int_equal(terms.release_s, now_s + 3600);
+    assert_int_equal(terms.release_s, from_s + 3600);
     assert_int_equal(terms.hold_s, 3600);
     assert_int_equal(judge(&all, "HOLDFOR=3601", &terms), REPLY_HOLD_TOO_LONG);
     assert_int_equal(judge(&all, "HOLDUNTIL=2026-11-22T14:00:00Z", &terms), REPLY_NONE);
@@ -78,15 +79,19 @@ static void bounds(void **state)
     assert_int_equal(judge(&all, "HOLDUNTIL=1999-12-31T23:59:59Z", &terms), REPLY_NONE);
 
     assert_int_equal(judge(&all, "BY=60;RT", &terms), REPLY_NONE);
-    assert_int_equal(terms.by_s, now_s + 60);
+    assert_int_equal(terms.by_s, from_s + 60);
     assert_int_equal(terms.by_mode, ENVELOPE_BY_RETURN | ENVELOPE_BY_TRACE);
     assert_int_equal(judge(&all, "BY=59;R", &terms), REPLY_DELIVER_BY);
     assert_int_equal(judge(&all, "BY=-999999999;N", &terms), REPLY_NONE);
-    assert_int_equal(terms.by_s, now_s - 999999999);
+    assert_int_equal(terms.by_s, from_s - 999999999);
+    assert_int_equal(terms.by_mode, ENVELOPE_BY_TOLD);
+    assert_int_equal(judge(&all, "BY=0;NT", &terms), REPLY_NONE);
+    assert_int_equal(terms.by_mode, ENVELOPE_BY_TOLD | ENVELOPE_BY_TRACE);
+    assert_int_equal(judge(&all, "BY=1;N", &terms), REPLY_NONE);
     assert_int_equal(terms.by_mode, 0);
     assert_int_equal(judge(&all, "BY=999999999;N", &terms), REPLY_NONE);
-    assert_int_equal(judge(&all, "BY=100;R HOLDFOR=100", &terms), REPLY_DELIVER_BY);
-    assert_int_equal(judge(&all, "BY=100;N HOLDFOR=101", &terms), REPLY_DELIVER_BY);
+    assert_int_equal(judge(&all, "BY=100;R HOLDFOR=100", &terms), REPLY_BY_BEFORE_HOLD);
+    assert_int_equal(judge(&all, "BY=100;N HOLDFOR=101", &terms), REPLY_BY_BEFORE_HOLD);
     assert_int_equal(judge(&all, "BY=101;R HOLDFOR=100", &terms), REPLY_NONE);
 
     assert_int_equal(judge(&all, "MT-PRIORITY=4", &terms), REPLY_NONE);
@@ -94,6 +99,15 @@ static void bounds(void **state)
     assert_int_equal(judge(&all, "MT-PRIORITY=5", &terms), REPLY_PRIORITY);
     assert_int_equal(judge(&all, "MT-PRIORITY=-9", &terms), REPLY_NONE);
     assert_int_equal(terms.priority, -9);
+    assert_int_equal(judge(&all, "HOLDFOR=1", &terms), REPLY_NONE);
+    assert_int_equal(terms.priority, 0);
+    struct submission_rules low = {.priority_max = -3};
+    assert_int_equal(judge(&low, "SIZE=1", &terms), REPLY_NONE); /* no way around it */
+    assert_int_equal(terms.priority, -3);
+    assert_int_equal(judge(&low, "MT-PRIORITY=0", &terms), REPLY_PRIORITY);
+    low.priority_max = -10;
+    assert_int_equal(judge(&low, "SIZE=1", &terms), REPLY_NONE);
+    assert_int_equal(terms.priority, 0);
     assert_false(envelope_has_terms(&(struct envelope_terms){.hold_s = 1}));
     (void)state;
 }
