@@ -86,6 +86,8 @@ struct config {
     struct dkim_keys *dkim;  /* NULL: no section */
     char *dovecot_path, *auth_domain;
     char *users_path;               /* of `users` */
+    bool submission_words;          /* submission { } has some, or there is a sender */
+    char *sender_unknown;           /* a sender who is not in `users`; NULL: none */
     struct config_paths dkim_paths; /* of the keys of `dkim` */
     uint32_t auth_helpers;          /* threads that hash passwords */
 

@@ -117,14 +117,21 @@ static void fill_auth(struct config *config, cfg_t *section, const char *folder,
 
 /* --- senders --- */
 
+static int shown(struct bytes text)
+{
+    return (int)(text.len < SHOWN_MAX ? text.len : SHOWN_MAX);
+}
+
 static void add_sender(struct config *config, struct bytes user, struct bytes pattern, int line,
                        struct config_errors *errors)
 {
     const char *error;
     if (!senders_add(config->senders, user, pattern, &error))
-        config_error(errors, line, "sender \"%.*s\": %s",
-                     (int)(pattern.len < SHOWN_MAX ? pattern.len : SHOWN_MAX),
-                     (const char *)pattern.data, error);
+        config_error(errors, line, "sender \"%.*s\": \"%.*s\": %s", shown(user),
+                     (const char *)user.data, shown(pattern), (const char *)pattern.data, error);
+    else if (config->users != NULL && config->sender_unknown == NULL &&
+             !users_has(config->users, user))
+        config->sender_unknown = strndup((const char *)user.data, user.len); /* but a warning */
 }
 
 /* A line of submission.senders: "user: address, address". */
@@ -274,10 +281,20 @@ static void check_listeners(const struct config *config, struct config_errors *e
     }
 }
 
+static bool has_words(cfg_t *section)
+{
+    for (cfg_opt_t *word = section->opts; word->name != NULL; word++)
+        if (cfg_opt_size(word) > 0)
+            return true;
+    return false;
+}
+
 void config_submission_fill(struct config *config, cfg_t *root, const char *folder,
                             struct config_errors *errors)
 {
     struct submission_rules *rules = &config->submission;
+    config->submission_words =
+        has_words(cfg_getsec(root, "submission")) || cfg_size(root, "sender") > 0;
     fill_auth(config, cfg_getsec(root, "auth"), folder, errors);
     fill_senders(config, root, folder, errors);
     fill_dkim(config, root, folder, errors);
@@ -290,6 +307,10 @@ void config_submission_fill(struct config *config, cfg_t *root, const char *fold
     rules->senders = config->senders;
     rules->dkim = config->dkim;
     config->authentication.users = config->users;
+    if (config->users != NULL && config->ticket_path != NULL && errors->count == 0 &&
+        !users_keep_salts(config->users,
+                          bytes_make(config->ticket_secret.key, sizeof(config->ticket_secret.key))))
+        config_error(errors, 0, "out of memory");
     if (config->users != NULL || config->has_dovecot)
         config->server.authentication = &config->authentication;
     if (config_has_submission(config))
@@ -321,18 +342,50 @@ static void warn_of_listeners(const struct config *config, FILE *out)
     }
 }
 
+/* warn_of_users: of what is in the file, and, where users have no domain, of what they may not. */
+static void warn_of_users(const struct config *config, FILE *out)
+{
+    const char *path = config->users_path;
+    struct bytes bare = users_bare(config->users);
+    if (users_count(config->users) == 0)
+        fprintf(out, "users %s: nobody is in it, so nobody can log in\n", path);
+    else if (!users_anybody(config->users))
+        fprintf(out, "users %s: all are locked, so nobody can log in\n", path);
+    if (bare.len > 0 && config->auth_domain == NULL)
+        fprintf(out, "users %s: \"%.*s\" has no domain, and so no address without auth.domain\n",
+                path, shown(bare), (const char *)bare.data);
+    if (config->sender_unknown != NULL)
+        fprintf(out, "sender \"%s\": users %s has nobody of that name\n", config->sender_unknown,
+                path);
+    config_file_warn_of_mode("users", path, out);
+}
+
 void config_submission_warnings(const struct config *config, FILE *out)
 {
+    bool may_log_in = config->users != NULL || config->has_dovecot;
     warn_of_listeners(config, out);
     if (!config_has_submission(config) &&
-        (config->users != NULL || config->has_dovecot || config->dkim != NULL))
-        fputs("auth and dkim do nothing: no listener has role = submission\n", out);
-    if (config->users != NULL && users_count(config->users) == 0)
-        fprintf(out, "users %s: nobody is in it, so nobody can log in\n", config->users_path);
-    if (config->users != NULL)
-        config_file_warn_of_mode("users", config->users_path, out);
+        (may_log_in || config->dkim != NULL || config->submission_words))
+        fputs("auth, submission, sender and dkim do nothing: no listener has role = submission\n",
+              out);
+    if (config->users != NULL && config->users_path != NULL) /* else a reload has kept them */
+        warn_of_users(config, out);
     for (size_t i = 0; i < config->dkim_paths.count; i++)
         config_file_warn_of_mode("key", config->dkim_paths.all[i], out);
+}
+
+void config_submission_keep_users(struct config *loaded, struct config *old)
+{
+    if (!loaded->has_dovecot || old->users == NULL)
+        return;
+    loaded->users = old->users;
+    old->users = NULL;
+    loaded->authentication.users = loaded->users;
+    if (loaded->auth_domain != NULL)
+        return;
+    loaded->auth_domain = old->auth_domain;
+    old->auth_domain = NULL;
+    loaded->authentication.domain = loaded->auth_domain;
 }
 
 void config_submission_free(struct config *config)
@@ -342,6 +395,7 @@ void config_submission_free(struct config *config)
     dkim_keys_free(config->dkim);
     config_paths_free(&config->dkim_paths);
     free(config->users_path);
+    free(config->sender_unknown);
     free(config->dovecot_path);
     free(config->auth_domain);
 }

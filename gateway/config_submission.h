@@ -14,6 +14,10 @@ void config_submission_listener(struct config_listener *listener, cfg_t *section
  * is looked up in `folder`. config_submission_free frees what it has made. */
 void config_submission_fill(struct config *config, cfg_t *root, const char *folder,
                             struct config_errors *errors);
+/* config_submission_keep_users moves the users of a configuration to the next one, if that asks
+ * Dovecot. Workers that began with a users file have no connection to one: until a restart they go
+ * on with the users they know, and their domain if no other is named. */
+void config_submission_keep_users(struct config *loaded, struct config *old);
 void config_submission_free(struct config *config);
 
 #endif

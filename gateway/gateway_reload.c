@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "gateway/base/clock.h"
+#include "gateway/config_submission.h"
 #include "gateway/gateway_sandbox.h"
 
 enum { CONFIGURE_TRIES = 5000 /* milliseconds */ };
@@ -96,6 +97,7 @@ int gateway_reload(struct gateway *gateway, char **text)
         say_all(gateway, LOG_WARN, "reload_needs_restart", *text);
         gateway_tls_say(gateway, loaded);
         gateway_say_warnings(gateway, loaded);
+        config_submission_keep_users(loaded, gateway->current);
         adopt(gateway, loaded, contexts);
         gateway_say(gateway, LOG_INFO, "reloaded", gateway->path);
     }

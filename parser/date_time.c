@@ -69,7 +69,8 @@ bool date_time_read(struct bytes text, uint64_t *seconds)
     int64_t offset;
     if (!read_offset(bytes_skip(text, end), &offset))
         return false;
-    int64_t result = days_since_1970(year, month, day) * 86400 + hour * 3600 + minute * 60 + second + part;
+    int64_t result =
+        days_since_1970(year, month, day) * 86400 + hour * 3600 + minute * 60 + second + part;
     if (result < offset)
         return false;
     *seconds = (uint64_t)(result - offset);

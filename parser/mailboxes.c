@@ -64,8 +64,7 @@ static bool take_comment(struct bytes *in)
     return false;
 }
 
-/* [CFWS]. False: a comment that does not end. */
-static bool skip_space(struct bytes *in)
+bool mailboxes_skip_space(struct bytes *in)
 {
     while (in->len > 0) {
         if (is_space(in->data[0]))
@@ -78,20 +77,24 @@ static bool skip_space(struct bytes *in)
     return true;
 }
 
-/* quoted-string; its meaning goes to `text`. *odd: it has what no local part may have. */
+/* quoted-string; its meaning goes to `text`. *odd: it has what no local part may have. False: it
+ * does not end; or it has "@" and is folded, so that who reads line by line sees an address. */
 static bool take_quoted(struct bytes *in, struct text *text, bool *odd)
 {
     size_t at = 1;
+    bool folded = false, has_at = false;
     for (; at < in->len && in->data[at] != '"'; at++) {
         uint8_t c = in->data[at];
+        folded |= c == '\r' || c == '\n';
         if (c == '\r' || c == '\n')
-            continue; /* folding */
+            continue;
         if (c == '\\' && ++at < in->len)
             c = in->data[at];
+        has_at |= c == '@';
         *odd |= (c < ' ' && c != '\t') || c == 127;
         put(text, c);
     }
-    if (at >= in->len)
+    if (at >= in->len || (folded && has_at))
         return false;
     *in = bytes_skip(*in, at + 1);
     return true;
@@ -114,34 +117,36 @@ static bool take_atom(struct bytes *in, struct text *text)
     return len > 0;
 }
 
-/* Takes words, dots, and brackets as display names have them, up to anything else. */
+/* Takes words, dots, and brackets as display names have them, up to anything else. Brackets beside
+ * quotes are refused: to some who read it a quote in brackets is none. */
 static bool take_words(struct bytes *in, struct words *words)
 {
-    bool odd = false;
+    bool odd = false, quoted = false, bracket = false;
     words->local = true;
     words->dot = true; /* a word may follow */
-    while (skip_space(in) && in->len > 0) {
+    while (mailboxes_skip_space(in) && in->len > 0) {
         bool dot = take(in, '.');
+        quoted |= is_next(in, '"');
         if (dot)
             put(&words->meaning, '.');
         else if (is_next(in, '"') ? !take_quoted(in, &words->meaning, &odd)
                                   : !take_atom(in, &words->meaning)) {
             if (!take(in, '[') && !take(in, ']'))
                 break;
-            odd = true;
+            odd = bracket = true;
         }
         words->count++;
         words->local &= dot != words->dot;
         words->dot = dot;
     }
     words->local &= !odd && !words->dot && !words->meaning.full;
-    return !is_next(in, '"') && !is_next(in, '('); /* neither ends */
+    return !(quoted && bracket) && !is_next(in, '"') && !is_next(in, '('); /* neither ends */
 }
 
 /* domain = dot-atom / domain-literal / obs-domain */
 static bool take_domain(struct bytes *in, struct text *text)
 {
-    if (!skip_space(in))
+    if (!mailboxes_skip_space(in))
         return false;
     if (is_next(in, '[')) {
         size_t end = bytes_find(*in, ']');
@@ -151,15 +156,15 @@ static bool take_domain(struct bytes *in, struct text *text)
         put(text, ']');
         bool ends = end < in->len;
         *in = bytes_skip(*in, end + 1);
-        return ends && skip_space(in);
+        return ends && mailboxes_skip_space(in);
     }
     for (;;) {
-        if (!take_atom(in, text) || !skip_space(in))
+        if (!take_atom(in, text) || !mailboxes_skip_space(in))
             return false;
         if (!take(in, '.'))
             return true;
         put(text, '.');
-        if (!skip_space(in))
+        if (!mailboxes_skip_space(in))
             return false;
     }
 }
@@ -175,10 +180,10 @@ static bool skip_route(struct bytes *in)
         struct text domain = {ignored, 0, sizeof(ignored), false};
         if (take(in, '@') ? !take_domain(in, &domain) : !take(in, ','))
             return false;
-        if (!skip_space(in))
+        if (!mailboxes_skip_space(in))
             return false;
     }
-    return skip_space(in);
+    return mailboxes_skip_space(in);
 }
 
 static bool is_dot_string(struct bytes local)
@@ -230,8 +235,8 @@ static bool take_angle(struct mailboxes *walk, struct bytes *in, struct bytes *m
     struct words words = {
         .meaning = {local, 0, sizeof(local), false}
     };
-    return skip_space(in) && skip_route(in) && take_words(in, &words) &&
-           take_rest(walk, in, &words, mailbox) && take(in, '>') && skip_space(in);
+    return mailboxes_skip_space(in) && skip_route(in) && take_words(in, &words) &&
+           take_rest(walk, in, &words, mailbox) && take(in, '>') && mailboxes_skip_space(in);
 }
 
 /* ends: behind a mailbox or a group stands the end of the list, or what divides it. */
@@ -243,12 +248,12 @@ static bool ends(const struct mailboxes *walk, const struct bytes *in)
 /* Takes what lies between mailboxes. MAILBOXES_FOUND: something follows. */
 static enum mailboxes_result skip_between(struct mailboxes *walk, struct bytes *in)
 {
-    while (skip_space(in)) {
+    while (mailboxes_skip_space(in)) {
         if (in->len == 0)
             return walk->in_group ? MAILBOXES_BAD : MAILBOXES_END;
         if (walk->in_group && take(in, ';')) {
             walk->in_group = false;
-            if (!skip_space(in) || !ends(walk, in))
+            if (!mailboxes_skip_space(in) || !ends(walk, in))
                 return MAILBOXES_BAD;
         } else if (!take(in, ',')) {
             return MAILBOXES_FOUND;
@@ -276,8 +281,9 @@ static enum mailboxes_result take_mailbox(struct mailboxes *walk, struct bytes *
             walk->in_group = true;
             continue;
         }
-        bool found = take(in, '<') ? take_angle(walk, in, mailbox)
-                                   : take_rest(walk, in, &words, mailbox) && skip_space(in);
+        bool found = take(in, '<')
+                         ? take_angle(walk, in, mailbox)
+                         : take_rest(walk, in, &words, mailbox) && mailboxes_skip_space(in);
         return found && ends(walk, in) ? MAILBOXES_FOUND : MAILBOXES_BAD;
     }
 }

@@ -29,4 +29,8 @@ struct mailboxes {
 enum mailboxes_result mailboxes_next(struct mailboxes *walk, struct bytes *mailbox)
     __attribute__((warn_unused_result));
 
+/* mailboxes_skip_space skips white space, folding and comments ([CFWS]) before other words of
+ * header fields. False: a comment that does not end. */
+bool mailboxes_skip_space(struct bytes *in) __attribute__((warn_unused_result));
+
 #endif

@@ -19,7 +19,7 @@ enum sasl_mechanism {
 
 enum {
     SASL_NAME_MAX = 255,     /* octets of a user's name */
-    SASL_PASSWORD_MAX = 512, /* of a password */
+    SASL_PASSWORD_MAX = 511, /* of a password: as long as crypt(3) takes one */
     SASL_NONCE_MAX = 256,    /* of a client's nonce */
 };
 

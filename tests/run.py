@@ -32,8 +32,8 @@ NEVER_AGAIN = ["test_crash", "test_relay_crash", "test_faults"]  # what is lost 
 FUZZ_SECONDS = int(os.environ.get("SECONDS_PER_FUZZER", "6"))
 
 # Unit tests that start threads also run under ThreadSanitizer.
-TSAN_UNITS = ["admission", "attempts", "bell", "contexts", "courier", "dns_askers", "greylist", "greylisting",
-              "helpers", "load_crew", "load_series", "log", "offload", "outgoing", "outgoing_secure",
+TSAN_UNITS = ["admission", "attempts", "authenticator", "bell", "contexts", "courier", "courier_times", "dns_askers",
+              "greylist", "greylisting", "helpers", "load_crew", "load_series", "log", "login_cache", "offload", "outgoing", "outgoing_secure",
               "outgoing_unix", "post", "rates", "secure", "secure_crowd", "secure_records", "signature", "spool",
               "spool_bound", "spool_threads", "staging", "uring", "worker", "writer"]
 
@@ -57,6 +57,7 @@ E2E_ONLY = {
     "test_auth_clients": ["release"],
     "test_load_agree": ["release"],  # figures of others
     "test_guessing": ["release"],  # hydra
+    "test_secrets": ["release"],  # sanitizers keep copies
     "test_dovecot_auth": ["release"],  # it waits for Dovecot; unit tests have a hostile one under sanitizers
     "test_dkim_verifiers": ["release"],
     "test_deliver_by": ["release"],  # Postfix and Exim; the courier's part is unit/courier_times
@@ -107,6 +108,7 @@ E2E_MORE = [
     ("test_sink", "tsan", {}),
     ("test_sink_faults", "tsan", {}),
     ("test_admin", "tsan", {}),
+    ("test_submission_reload", "tsan", {}),
 ]
 
 BUILD_OF = {"release": "release", "asan": "asan", "tsan": "tsan", "profile61": "release"}

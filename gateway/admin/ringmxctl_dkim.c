@@ -35,8 +35,8 @@ struct wish {
     const char *selector; /* NULL: none was chosen */
     const char *folder;
     enum signature_kind kind;
-    unsigned bits;
-    bool make; /* a new key; else the record of one that is there */
+    unsigned bits; /* 0: none were chosen */
+    bool make;     /* a new key; else the record of one that is there */
     bool json;
 };
 
@@ -142,12 +142,27 @@ static int take_words(int count, char **values, struct wish *wish)
     wish->make = strcmp(verb, "key") == 0;
     if (!wish->make && strcmp(verb, "record") != 0)
         return refuse(EX_USAGE, "dkim key DOMAIN, or dkim record DOMAIN? (ringmxctl dkim --help)");
+    if (wish->kind == SIGNATURE_ED25519 && wish->bits != 0)
+        return refuse(EX_USAGE, "--bits is for RSA: Ed25519 has one size (ringmxctl dkim --help)");
     wish->domain = values[optind + 1];
     if (!is_name(wish->domain))
         return refuse(EX_USAGE, "%s is no domain name as DNS has it", wish->domain);
     if (!wish->make && wish->selector == NULL)
         return refuse(EX_USAGE, "record needs --selector");
     return 0;
+}
+
+/* lower copies a name in the case that it has in the gateway: "A.example" is "a.example", and has
+ * the same file. False: it is too long. */
+static bool lower(const char **name, char copy[NAME_MAX_LEN + 1])
+{
+    size_t len = strlen(*name);
+    if (len > NAME_MAX_LEN)
+        return false;
+    for (size_t i = 0; i <= len; i++)
+        copy[i] = (char)byte_lower((uint8_t)(*name)[i]);
+    *name = copy;
+    return true;
 }
 
 /* --- files --- */
@@ -236,6 +251,16 @@ static void show_zone(const char *name, const char *text)
     puts(" )");
 }
 
+/* The configuration looks for relative files in its own folder. */
+static void show_words(const struct wish *wish, const char *path)
+{
+    char *whole = realpath(path, NULL);
+    const char *known = whole != NULL ? whole : path;
+    fprintf(stderr, "%s is the key. When DNS has the record: dkim \"%s\" { keys = {\"%s:%s\"} }\n",
+            known, wish->domain, wish->selector, known);
+    free(whole);
+}
+
 /* A record begins with v= if it has one, and what follows is in the order of the examples. */
 static int show_record(const struct wish *wish, const struct signature_key *key, const char *path)
 {
@@ -253,16 +278,15 @@ static int show_record(const struct wish *wish, const struct signature_key *key,
     else
         show_zone(name, text);
     if (wish->make && !wish->json)
-        fprintf(stderr,
-                "%s is the key. When DNS has the record: dkim \"%s\" { keys = {\"%s:%s\"} }\n",
-                path, wish->domain, wish->selector, path);
+        show_words(wish, path);
     return fflush(stdout) == 0 ? 0 : EX_IOERR;
 }
 
 int dkim_command(int count, char **values)
 {
-    struct wish wish = {.folder = "/etc/ringmx/dkim", .bits = BITS_DEFAULT};
+    struct wish wish = {.folder = "/etc/ringmx/dkim"};
     char path[PATH_SIZE], chosen[SELECTOR_SIZE];
+    char domain[NAME_MAX_LEN + 1], selector[NAME_MAX_LEN + 1];
     time_t now = time(NULL);
     struct tm date;
     int code = take_words(count, values, &wish);
@@ -273,13 +297,15 @@ int dkim_command(int count, char **values)
                  date.tm_year + 1900, date.tm_mon + 1);
         wish.selector = chosen;
     }
-    if (strlen(wish.selector) + strlen("._domainkey.") + strlen(wish.domain) > NAME_MAX_LEN)
+    if (!lower(&wish.domain, domain) || !lower(&wish.selector, selector) ||
+        strlen(wish.selector) + strlen("._domainkey.") + strlen(wish.domain) > NAME_MAX_LEN)
         return refuse(EX_USAGE, "selector and domain are too long for the name of a DNS record");
     if (snprintf(path, sizeof(path), "%s/%s.%s.key", wish.folder, wish.domain, wish.selector) >=
         (int)sizeof(path))
         return refuse(EX_USAGE, "the name of the folder is too long");
     struct signature_key *key =
-        wish.make ? signature_key_make(wish.kind, wish.bits) : read_key(path, &code);
+        wish.make ? signature_key_make(wish.kind, wish.bits == 0 ? BITS_DEFAULT : wish.bits)
+                  : read_key(path, &code);
     if (key == NULL)
         return wish.make ? refuse(EX_OSERR, "no memory") : code;
     if (wish.make)

@@ -152,6 +152,21 @@ bool user_file_has(const struct user_file *file, struct bytes name)
     return false;
 }
 
+static bool is_locked(struct bytes stored)
+{
+    return stored.len > 0 && (stored.data[0] == '!' || stored.data[0] == '*');
+}
+
+bool user_file_locked(const struct user_file *file, struct bytes name)
+{
+    struct bytes left = bytes_make(file->text, file->len);
+    struct line line;
+    while (next(&left, &line))
+        if (bytes_equal_nocase(line.name, name))
+            return is_locked(line.stored);
+    return false;
+}
+
 void user_file_each(const struct user_file *file,
                     void (*show)(void *user, struct bytes name, struct bytes stored), void *user)
 {
@@ -170,10 +185,11 @@ static void put(FILE *out, struct bytes text)
         fwrite(text.data, 1, text.len, out);
 }
 
-static void put_user(FILE *out, struct bytes name, struct bytes stored, struct bytes rest)
+static void put_user(FILE *out, struct bytes name, bool locked, struct bytes stored,
+                     struct bytes rest)
 {
     put(out, name);
-    fputc(':', out);
+    fputs(locked ? ":!" : ":", out);
     put(out, stored);
     put(out, rest);
     fputc('\n', out);
@@ -191,14 +207,14 @@ static void write_lines(const struct user_file *file, struct bytes name, struct 
             continue;
         }
         if (!found && stored.len > 0)
-            put_user(out, line.name, stored, line.rest);
+            put_user(out, line.name, is_locked(line.stored), stored, line.rest);
         found = true;
     }
     if (found || stored.len == 0)
         return;
     if (file->len > 0 && file->text[file->len - 1] != '\n')
         fputc('\n', out);
-    put_user(out, name, stored, bytes_make(NULL, 0));
+    put_user(out, name, false, stored, bytes_make(NULL, 0));
 }
 
 /* give_away sets mode and owner: those of the old file; a new one may be read by the group that may

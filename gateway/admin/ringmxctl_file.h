@@ -14,15 +14,17 @@ int user_file_open(const char *path, bool make, struct user_file **out)
     __attribute__((warn_unused_result));
 void user_file_close(struct user_file *file);
 
-/* user_file_has looks for a name, in any case of ASCII letters. user_file_each shows all. */
+/* user_file_has looks for a name, in any case of ASCII letters, user_file_locked tells whether that
+ * user is locked out. user_file_each shows all. */
 bool user_file_has(const struct user_file *file, struct bytes name);
+bool user_file_locked(const struct user_file *file, struct bytes name);
 void user_file_each(const struct user_file *file,
                     void (*show)(void *user, struct bytes name, struct bytes stored), void *user);
 
-/* user_file_set writes the file with another password for a user, who is added if there is none; an
- * empty password takes the user out. Mode and owner stay; a new file is for its owner alone,
- * and for the group of a folder that only this group may read. Returns 0, or an errno: then all is
- * as before. */
+/* user_file_set writes the file with another password for a user, who is added if there is none,
+ * and stays locked; an empty password takes the user out. Mode and owner stay; a new file is for
+ * its owner alone, and for the group of a folder that only this group may read. Returns 0, or an
+ * errno: then all is as before. */
 int user_file_set(struct user_file *file, struct bytes name, struct bytes stored)
     __attribute__((warn_unused_result));
 

@@ -207,8 +207,12 @@ static int set_password(const struct wish *wish, bool add)
     exit_code = open_for(wish, add, &file);
     if (exit_code != 0)
         return exit_code;
+    bool locked = user_file_locked(file, wish->name);
     int error = user_file_set(file, wish->name, bytes_of_string(stored));
     user_file_close(file);
+    if (error == 0 && locked)
+        refuse(0, "%.*s has another password and stays locked: \"!\" is before it in %s",
+               (int)wish->name.len, (const char *)wish->name.data, wish->path);
     return error == 0 ? 0 : say_error(wish, error);
 }
 

@@ -42,6 +42,7 @@ struct mechanisms {
 struct connection {
     struct upstream upstream; /* first: what its hooks are given */
     struct dovecot *dovecot;
+    bool there;               /* somebody listens: it came to a greeting */
     bool versioned;           /* VERSION has come */
     struct mechanisms coming; /* since then */
     uint64_t heard_us;
@@ -69,6 +70,7 @@ struct dovecot {
     uint32_t free;                    /* place + 1; 0: none is free */
     struct list waiting;              /* for Dovecot, the oldest first */
     bool renewing;                    /* `current` greets, the old one serves meanwhile */
+    bool kept;                        /* `old` was to follow `current`, and failed */
     bool announced;                   /* there was a DONE */
     struct mechanisms mechanisms;     /* of the last one */
     _Atomic bool connected;
@@ -131,13 +133,27 @@ static void give_answer(struct dovecot *dovecot, struct exchange *exchange,
     answered(user, number, answer);
 }
 
+/* keep_old: the next one does not greet, so the one that works goes on, and after a pause another
+ * is tried. Not where nobody listens: then Dovecot has ended, and what it left is out of date. */
+static void keep_old(struct dovecot *dovecot)
+{
+    struct connection *failed = dovecot->current;
+    dovecot->current = dovecot->old;
+    dovecot->old = failed;
+    dovecot->kept = true;
+}
+
 /* lost: who waits hears of it now, who does not by dovecot_continue. */
 static void lost(struct upstream *upstream)
 {
     static const struct dovecot_answer away = {.status = DOVECOT_AWAY};
     struct connection *connection = (struct connection *)(void *)upstream;
     struct dovecot *dovecot = connection->dovecot;
-    dovecot->renewing = dovecot->renewing && connection != dovecot->current;
+    bool next_failed = dovecot->renewing && connection == dovecot->current;
+    if (next_failed)
+        dovecot->renewing = false;
+    if (next_failed && connection->there && dovecot->old->upstream.state == UPSTREAM_READY)
+        keep_old(dovecot);
     for (uint32_t i = 0; i < dovecot->options->pending_max; i++) {
         struct exchange *exchange = &dovecot->exchanges[i];
         if (exchange->answered == NULL || exchange->connection != connection)
@@ -188,6 +204,7 @@ static bool hear_greeting(struct connection *connection, const char *verb, char 
     connection->dovecot->mechanisms = connection->coming;
     connection->dovecot->announced = true;
     connection->dovecot->renewing = false;
+    connection->dovecot->kept = false;
     upstream_ready(&connection->upstream);
     return true;
 }
@@ -270,6 +287,7 @@ static bool greet(struct upstream *upstream)
     int len = snprintf(text, sizeof(text), "VERSION\t1\t1\nCPID\t%u\n", number >> 1 | 1);
     upstream_put(upstream, text, (size_t)len);
     connection->in_len = 0;
+    connection->there = true;
     connection->versioned = false;
     connection->coming.count = 0;
     return true;
@@ -490,7 +508,11 @@ static uint64_t renew_us(const struct dovecot *dovecot)
     const struct upstream *upstream = &dovecot->current->upstream;
     uint32_t set_ms = dovecot->options->renew_ms;
     uint64_t after_us = set_ms == 0 ? RENEW_US : (uint64_t)set_ms * 1000;
-    return upstream->state == UPSTREAM_READY ? upstream->ready_us + after_us : UINT64_MAX;
+    if (upstream->state != UPSTREAM_READY)
+        return UINT64_MAX;
+    uint64_t pause_end_us = dovecot->kept ? dovecot->old->upstream.pause_end_us : 0;
+    return pause_end_us > upstream->ready_us + after_us ? pause_end_us
+                                                        : upstream->ready_us + after_us;
 }
 
 /* renew lets the next connection begin. The old one ends when nothing is under way there any more,
@@ -507,7 +529,11 @@ static void renew(struct dovecot *dovecot)
     dovecot->old = dovecot->current;
     dovecot->current = old;
     dovecot->renewing = true;
-    upstream_begin(&old->upstream);
+    dovecot->current->there = false;
+    if (dovecot->kept) /* the pauses grow */
+        upstream_turn(&old->upstream);
+    else
+        upstream_begin(&old->upstream);
 }
 
 void dovecot_turn(struct dovecot *dovecot)

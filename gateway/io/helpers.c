@@ -29,13 +29,16 @@
  * when no helper has taken any for a while. The reserve has the workers' own priority, and only
  * takes what is above a backlog: a machine that is full of clients with RSA serves them, too.
  *
- * Jobs of LEAST are a thousand times as long, and nobody but their client waits for them. They have
- * no reserve, and a relief that is slower to help and has less to say. */
+ * Jobs of LEAST are a thousand times as long, and nobody but their client waits for them. What is
+ * begun nobody can take over, and a thread may not raise its own priority: with SCHED_IDLE it would
+ * stand still for seconds where other programs want all of the CPU. So they have nice 19, no
+ * reserve, and a relief that is slower to help and has less to say. */
 enum {
     HELPERS_MAX = 64,
     OTHERS = 2, /* relief and reserve */
     RELIEF_NICE = 10,
     RELIEF_NICE_LEAST = 15,
+    LEAST_NICE = 19,
     RELIEF_US = 50 * 1000, /* a handshake may well wait so long */
     RELIEF_LEAST_US = 1000 * 1000,
     BACKLOG = 64, /* jobs: about as long */
@@ -192,7 +195,9 @@ static void *help(void *argument)
     struct helpers *helpers = argument;
     struct sched_param none = {0};
     pthread_setname_np(pthread_self(), "ringmx-helper");
-    if (helpers->others > 0) /* of this thread; a sandbox may forbid it */
+    if (helpers->priority == HELPERS_LEAST) /* of this thread; a sandbox may forbid it */
+        (void)setpriority(PRIO_PROCESS, (id_t)gettid(), LEAST_NICE);
+    else if (helpers->priority == HELPERS_LOW)
         (void)sched_setscheduler(0, SCHED_IDLE, &none);
     for (;;) {
         while (sem_wait(&helpers->posts) != 0)

@@ -24,7 +24,8 @@ struct helper_job {
 enum helpers_priority {
     HELPERS_LOW = 0,   /* they work when no worker wants the CPU: private keys */
     HELPERS_USUAL = 1, /* as everybody: for jobs that mostly wait, for a disk */
-    HELPERS_LEAST = 2, /* as LOW, but never at the workers' cost: long jobs, as password hashes */
+    HELPERS_LEAST = 2, /* of the lowest nice, for what takes long and nobody else waits for:
+                        * password hashes */
 };
 
 /* helpers_new starts `count` threads (1..64). NULL with errno set: no memory or no threads.

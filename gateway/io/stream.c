@@ -79,12 +79,19 @@ static void starve(struct worker *worker, struct stream *stream)
     list_append(&worker->starved, &stream->starved);
 }
 
+/* held_max: before the farewell of the connection there is that of TLS. */
+static uint16_t held_max(const struct stream *stream)
+{
+    return stream->attending ? HELD_MAX + 1 : HELD_MAX;
+}
+
 /* want_receive arms the receive request whenever it is missing and wanted: after every end of a
  * multishot, whatever its reason, and after a pause. */
 static void want_receive(struct worker *worker, struct stream *stream)
 {
     bool reading = stream->state == STREAM_OPEN || stream->state == STREAM_LINGERING;
-    if (!reading || stream->receive_armed || stream->ended || stream->paused ||
+    bool quiet = stream->paused && !(stream->attending && stream->held_count < held_max(stream));
+    if (!reading || stream->receive_armed || stream->ended || quiet ||
         list_linked(&stream->starved))
         return;
     if (worker->buffers.given == 0) {
@@ -169,7 +176,7 @@ static void peer_ended(struct worker *worker, struct stream *stream, int error)
         stream_broken(worker, stream, error);
         return;
     }
-    if (stream->state != STREAM_OPEN || stream->paused)
+    if (stream->state != STREAM_OPEN || (stream->paused && !stream->attending))
         return; /* the last reply is still to leave, or held octets are still to be read */
     tell_ended(worker, stream, 0);
     stream_end(worker, stream);
@@ -198,7 +205,7 @@ static void received(struct worker *worker, struct stream *stream, uint16_t buff
     }
     if (stream->held_count > 0 || stream->paused) {
         hold(worker, stream, buffer, len);
-        if (stream->held_count >= HELD_MAX)
+        if (stream->held_count >= held_max(stream))
             cancel_receive(worker, stream);
         return;
     }
@@ -269,13 +276,19 @@ void stream_feed_starved(struct worker *worker)
 void stream_pause(struct stream *stream)
 {
     stream->paused = true;
+    stream->attending = false;
+}
+
+void stream_attend(struct stream *stream)
+{
+    stream->paused = stream->attending = true;
 }
 
 void stream_resume(struct worker *worker, struct stream *stream)
 {
     if (stream->state != STREAM_OPEN || !stream->paused)
         return;
-    stream->paused = false;
+    stream->paused = stream->attending = false;
     deliver_held(worker, stream);
     if (stream->paused || stream->state != STREAM_OPEN)
         return;

@@ -41,6 +41,7 @@ struct stream {
     bool lent;            /* there is a loan: `loan` counts, not `collecting` */
     bool ended : 1;       /* the peer will send no more */
     bool ended_told : 1;  /* and the owner knows */
+    bool attending : 1;   /* it is paused until the peer leaves */
     bool cancelling : 1;  /* a cancel of the receive request is under way */
     bool lending : 1;     /* the send in flight is of the loan */
     uint8_t requests_out; /* completions that the kernel owes us, cancels included */
@@ -109,9 +110,10 @@ size_t stream_room(struct worker *worker, const struct stream *stream);
  * has asked stream_room. False: no block to be had, or not OPEN; nothing is written then. */
 bool stream_write(struct worker *worker, struct stream *stream, const void *data, size_t len);
 
-/* stream_pause lets nothing more, not even the peer's farewell, reach the owner until
- * stream_resume. Returning fewer octets than given from `received` does the same. */
+/* stream_pause lets nothing more reach the owner until stream_resume, as too few octets from
+ * `received` do; stream_attend only the peer's farewell, which then ends the stream. */
 void stream_pause(struct stream *stream);
+void stream_attend(struct stream *stream);
 
 /* stream_sending is true while octets for the peer have not yet left; a loan's, too. */
 static inline bool stream_sending(const struct stream *stream)

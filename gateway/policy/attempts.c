@@ -1,8 +1,8 @@
 /* Attempts to log in: see attempts.h. Three kinds of buckets of an hour (policy/meter.h), for an
- * address, a network and a user; and a meter of its own whose full buckets are pairs of user and
- * network: logged in from there not long ago. Failures of a known pair count in a bucket of that
- * pair, with the user's limit: nobody outside can fill it, and nobody inside guesses without end.
- */
+ * address, a network and a user, twice: with the attempts under way and without; and a meter of its
+ * own whose full buckets are pairs of user and network: logged in from there not long ago. A known
+ * pair has a bucket of its own instead of the three, with the user's limit: nobody else can fill
+ * it, and nobody inside guesses without end. */
 #include "gateway/policy/attempts.h"
 
 #include <stdlib.h>
@@ -22,8 +22,11 @@ enum scope { SCOPE_ADDRESS = 0, SCOPE_NETWORK = 1, SCOPE_USER = 2, SCOPE_PAIR = 
 
 static const struct meter_limit known_limit = {.count = 1, .interval_s = KNOWN_S};
 
+/* A key is the same in `taken` and `failures`. */
 struct attempts {
-    struct meter *failures, *known;
+    struct meter *taken;    /* by failures, and by attempts under way */
+    struct meter *failures; /* alone */
+    struct meter *known;
 };
 
 struct attempts *attempts_new(uint32_t cells)
@@ -31,9 +34,10 @@ struct attempts *attempts_new(uint32_t cells)
     struct attempts *attempts = calloc(1, sizeof(*attempts));
     if (attempts == NULL)
         return NULL;
+    attempts->taken = meter_new(cells, HOUR_S);
     attempts->failures = meter_new(cells, HOUR_S);
     attempts->known = meter_new(cells, KNOWN_S);
-    if (attempts->failures != NULL && attempts->known != NULL)
+    if (attempts->taken != NULL && attempts->failures != NULL && attempts->known != NULL)
         return attempts;
     attempts_free(attempts);
     return NULL;
@@ -43,6 +47,7 @@ void attempts_free(struct attempts *attempts)
 {
     if (attempts == NULL)
         return;
+    meter_free(attempts->taken);
     meter_free(attempts->failures);
     meter_free(attempts->known);
     free(attempts);
@@ -50,7 +55,7 @@ void attempts_free(struct attempts *attempts)
 
 uint64_t attempts_octets(uint32_t cells)
 {
-    return 2 * meter_octets(cells);
+    return 3 * meter_octets(cells);
 }
 
 /* --- who --- */
@@ -64,14 +69,14 @@ static uint64_t address_key(const struct attempts *attempts, const union address
 {
     uint8_t prefix[PREFIX_LEN];
     (void)networks_mask(peer, 32, 64, prefix);
-    return meter_key(attempts->failures, SCOPE_ADDRESS, prefix, sizeof(prefix));
+    return meter_key(attempts->taken, SCOPE_ADDRESS, prefix, sizeof(prefix));
 }
 
 static uint64_t network_key(const struct attempts *attempts, const union address_any *peer)
 {
     uint8_t prefix[PREFIX_LEN];
     (void)networks_mask(peer, 24, 48, prefix);
-    return meter_key(attempts->failures, SCOPE_NETWORK, prefix, sizeof(prefix));
+    return meter_key(attempts->taken, SCOPE_NETWORK, prefix, sizeof(prefix));
 }
 
 /* A user, and the user in the network of `peer`, in one and the other meter. */
@@ -88,8 +93,8 @@ static struct claim claim_of(const struct attempts *attempts, const union addres
     for (size_t i = 0; i < len; i++)
         octets[PREFIX_LEN + i] = byte_lower(user.data[i]);
     return (struct claim){
-        .user = meter_key(attempts->failures, SCOPE_USER, octets + PREFIX_LEN, len),
-        .pair = meter_key(attempts->failures, SCOPE_PAIR, octets, PREFIX_LEN + len),
+        .user = meter_key(attempts->taken, SCOPE_USER, octets + PREFIX_LEN, len),
+        .pair = meter_key(attempts->taken, SCOPE_PAIR, octets, PREFIX_LEN + len),
         .known = meter_key(attempts->known, SCOPE_PAIR, octets, PREFIX_LEN + len),
     };
 }
@@ -99,69 +104,117 @@ static bool is_known(const struct attempts *attempts, const struct claim *claim,
     return !meter_has_room(attempts->known, claim->known, &known_limit, 1, now_us);
 }
 
+/* places_of writes what an attempt counts against to `out`. */
+static void places_of(const struct attempts *attempts, const struct attempt_limits *limits,
+                      const union address_any *peer, struct bytes user, uint64_t now_us,
+                      struct attempt_room *out)
+{
+    bool named = user.len > 0 && limits->per_user > 0;
+    const struct claim claim = claim_of(attempts, peer, user);
+    bool known = named && is_known(attempts, &claim, now_us);
+    *out = (struct attempt_room){
+        .keys = {address_key(attempts,            peer), network_key(attempts,      peer),
+                 known ? claim.pair : claim.user},
+        .limits = {known ? 0 : limits->per_address, known ? 0 : limits->per_network,
+                 named ? limits->per_user : 0},
+    };
+}
+
 /* --- counting --- */
 
+enum { PLACES = 3 };
+
+static const enum attempt_verdict verdicts[PLACES] = {ATTEMPT_ADDRESS_OVER, ATTEMPT_NETWORK_OVER,
+                                                      ATTEMPT_USER_OVER};
+
+static enum attempt_verdict over(const struct attempts *attempts, const struct attempt_room *places,
+                                 uint64_t now_us)
+{
+    for (int i = 0; i < PLACES; i++) {
+        const struct meter_limit limit = hourly(places->limits[i]);
+        if (!meter_has_room(attempts->failures, places->keys[i], &limit, 1, now_us))
+            return verdicts[i];
+    }
+    return ATTEMPT_OK;
+}
+
+static void give(struct attempts *attempts, const struct attempt_room *places, int count,
+                 uint64_t now_us)
+{
+    for (int i = 0; i < count; i++) {
+        const struct meter_limit limit = hourly(places->limits[i]);
+        meter_give(attempts->taken, places->keys[i], &limit, 1, now_us);
+    }
+}
+
 enum attempt_verdict attempts_begin(struct attempts *attempts, const struct attempt_limits *limits,
-                                    const union address_any *peer, uint64_t now_us)
+                                    const union address_any *peer, struct bytes user,
+                                    uint64_t now_us, struct attempt_room *room, bool *undecided)
 {
-    const struct meter_limit address = hourly(limits->per_address);
-    const struct meter_limit network = hourly(limits->per_network);
-    const uint64_t key = address_key(attempts, peer);
-    if (!meter_take(attempts->failures, key, &address, 1, now_us))
-        return ATTEMPT_ADDRESS_OVER;
-    if (meter_take(attempts->failures, network_key(attempts, peer), &network, 1, now_us))
-        return ATTEMPT_OK;
-    meter_give(attempts->failures, key, &address, 1, now_us);
-    return ATTEMPT_NETWORK_OVER;
+    struct attempt_room places;
+    places_of(attempts, limits, peer, user, now_us, &places);
+    *room = (struct attempt_room){0};
+    *undecided = false;
+    for (int i = 0; i < PLACES; i++) {
+        const struct meter_limit limit = hourly(places.limits[i]);
+        if (meter_take(attempts->taken, places.keys[i], &limit, 1, now_us))
+            continue;
+        give(attempts, &places, i, now_us);
+        const enum attempt_verdict verdict = over(attempts, &places, now_us);
+        *undecided = verdict == ATTEMPT_OK;
+        return *undecided ? verdicts[i] : verdict;
+    }
+    *room = places;
+    return ATTEMPT_OK;
 }
 
-static void give_place(struct attempts *attempts, const struct attempt_limits *limits,
-                       const union address_any *peer, uint64_t now_us)
-{
-    const struct meter_limit address = hourly(limits->per_address);
-    const struct meter_limit network = hourly(limits->per_network);
-    meter_give(attempts->failures, address_key(attempts, peer), &address, 1, now_us);
-    meter_give(attempts->failures, network_key(attempts, peer), &network, 1, now_us);
-}
-
-enum attempt_verdict attempts_user(struct attempts *attempts, const struct attempt_limits *limits,
+enum attempt_verdict attempts_look(struct attempts *attempts, const struct attempt_limits *limits,
                                    const union address_any *peer, struct bytes user,
                                    uint64_t now_us)
 {
-    const struct meter_limit limit = hourly(limits->per_user);
-    if (limit.count == 0)
-        return ATTEMPT_OK;
-    const struct claim claim = claim_of(attempts, peer, user);
-    const uint64_t key = is_known(attempts, &claim, now_us) ? claim.pair : claim.user;
-    if (meter_take(attempts->failures, key, &limit, 1, now_us))
-        return ATTEMPT_OK;
-    give_place(attempts, limits, peer, now_us);
-    return ATTEMPT_USER_OVER;
+    struct attempt_room places;
+    places_of(attempts, limits, peer, user, now_us, &places);
+    return over(attempts, &places, now_us);
 }
 
-static void give_user(struct attempts *attempts, const struct attempt_limits *limits,
-                      const struct claim *claim, uint64_t now_us)
+/* fail counts failures that have room already. */
+static void fail(struct attempts *attempts, const struct attempt_room *places, uint64_t now_us)
 {
-    const struct meter_limit limit = hourly(limits->per_user);
-    const uint64_t key = is_known(attempts, claim, now_us) ? claim->pair : claim->user;
-    meter_give(attempts->failures, key, &limit, 1, now_us);
+    for (int i = 0; i < PLACES; i++) {
+        const struct meter_limit limit = hourly(places->limits[i]);
+        (void)!meter_take(attempts->failures, places->keys[i], &limit, 1, now_us);
+    }
 }
 
-void attempts_passed(struct attempts *attempts, const struct attempt_limits *limits,
+void attempts_failed(struct attempts *attempts, struct attempt_room *room, uint64_t now_us)
+{
+    fail(attempts, room, now_us);
+    *room = (struct attempt_room){0};
+}
+
+void attempts_withdrawn(struct attempts *attempts, struct attempt_room *room, uint64_t now_us)
+{
+    give(attempts, room, PLACES, now_us);
+    *room = (struct attempt_room){0};
+}
+
+void attempts_passed(struct attempts *attempts, struct attempt_room *room,
                      const union address_any *peer, struct bytes user, uint64_t now_us)
 {
-    const struct claim claim = claim_of(attempts, peer, user);
-    give_place(attempts, limits, peer, now_us);
-    give_user(attempts, limits, &claim, now_us);
-    meter_close(attempts->known, claim.known, &known_limit, now_us, now_us);
-}
-
-void attempts_withdrawn(struct attempts *attempts, const struct attempt_limits *limits,
-                        const union address_any *peer, struct bytes user, uint64_t now_us)
-{
-    give_place(attempts, limits, peer, now_us);
+    attempts_withdrawn(attempts, room, now_us);
     if (user.len == 0)
         return;
     const struct claim claim = claim_of(attempts, peer, user);
-    give_user(attempts, limits, &claim, now_us);
+    meter_close(attempts->known, claim.known, &known_limit, now_us, now_us);
+}
+
+void attempts_also_failed(struct attempts *attempts, const struct attempt_limits *limits,
+                          const union address_any *peer, struct bytes user, uint64_t now_us)
+{
+    const struct attempt_limits name_only = {.per_user = limits->per_user};
+    struct attempt_room places;
+    places_of(attempts, &name_only, peer, user, now_us, &places);
+    const struct meter_limit limit = hourly(places.limits[SCOPE_USER]);
+    (void)!meter_take(attempts->taken, places.keys[SCOPE_USER], &limit, 1, now_us);
+    fail(attempts, &places, now_us);
 }

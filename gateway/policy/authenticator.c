@@ -52,7 +52,8 @@ void authenticator_free(struct authenticator *authenticator)
 void authenticator_configure(struct authenticator *authenticator,
                              const struct authenticator_rules *rules)
 {
-    /* Where to ask can't change: that needs a restart. */
+    /* Where to ask can't change: that needs a restart, and rules of the other kind are kept away.
+     */
     bool fits = rules != NULL && (authenticator->dovecot != NULL || rules->users != NULL);
     authenticator->rules = fits ? rules : NULL;
 }

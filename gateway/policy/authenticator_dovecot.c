@@ -128,7 +128,7 @@ static void answered(void *user, uint32_t request, const struct dovecot_answer *
         login_step(login, LOGIN_PASSED);
         return;
     case DOVECOT_FAIL:
-        if (login->name_len == 0) /* a token's, which only Dovecot can read */
+        if (name.len > 0) /* a token's, which only Dovecot can read; or what it makes of a name */
             login_name(login, name);
         login->view.password_seen = true;
         login->view.challenge = bytes_make(NULL, 0);

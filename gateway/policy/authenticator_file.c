@@ -163,7 +163,7 @@ static void scram_first(struct login *login, struct bytes message)
     login->known = user != NULL && user->scheme == PASSWORD_SCRAM_SHA_256 &&
                    scram_secret_read(user->hash, &scram->secret);
     if (!login->known)
-        users_scram_stranger(users, name, &scram->secret);
+        users_scram_stranger(users, name, login->authenticator->rules->domain, &scram->secret);
     if (user != NULL)
         login_name(login, user->name);
     login->view.challenge = scram_challenge(scram);

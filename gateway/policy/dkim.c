@@ -15,7 +15,6 @@
 enum {
     RECORD_NAME_MAX = 253, /* SELECTOR._domainkey.DOMAIN (RFC 1035 2.3.4) */
     REPEATS_MAX = 8,       /* fields of one name that are signed, from the last one up */
-    NAMES_MAX = 760,       /* octets of h= */
     LINE_MAX_LEN = 76,
     BASE64_SIGNATURE_MAX = (SIGNATURE_LEN_MAX + 2) / 3 * 4,
 };
@@ -259,12 +258,6 @@ struct found {
     struct bytes name[REPEATS_MAX], value[REPEATS_MAX];
 };
 
-/* h= as it is written, folded. */
-struct names {
-    size_t len, line_len;
-    char text[NAMES_MAX];
-};
-
 static void hash_take(void *user, struct bytes piece)
 {
     crypto_hash_add(user, piece.data, piece.len);
@@ -286,37 +279,36 @@ static void look_through(struct bytes header, struct found found[RULE_COUNT])
     }
 }
 
-/* add_name adds one to h=; false: it is full. */
-static bool add_name(struct names *names, struct bytes name)
+/* add_name adds one to h=, folded; false: it is full. */
+static bool add_name(struct dkim_header *header, struct bytes name)
 {
     static const char fold[] = ":\r\n\t";
-    bool folds = names->line_len + 1 + name.len > LINE_MAX_LEN - 8;
-    size_t between = names->len == 0 ? 0 : folds ? sizeof(fold) - 1 : 1;
-    if (names->len + between + name.len > NAMES_MAX)
+    bool folds = header->line_len + 1 + name.len > LINE_MAX_LEN - 8;
+    size_t between = header->names_len == 0 ? 0 : folds ? sizeof(fold) - 1 : 1;
+    if (header->names_len + between + name.len > DKIM_NAMES_MAX)
         return false;
-    memcpy(names->text + names->len, fold, between);
-    memcpy(names->text + names->len + between, name.data, name.len);
-    names->len += between + name.len;
-    names->line_len = between > 1 ? name.len : names->line_len + between + name.len;
+    memcpy(header->names + header->names_len, fold, between);
+    memcpy(header->names + header->names_len + between, name.data, name.len);
+    header->names_len += between + name.len;
+    header->line_len = between > 1 ? name.len : header->line_len + between + name.len;
     return true;
 }
 
 /* choose hashes what is signed, from the last field of a name up (RFC 6376 5.4.2), and lists it. */
-static void choose(const struct found found[RULE_COUNT], struct crypto_hash *hash,
-                   struct names *names)
+static void choose(const struct found found[RULE_COUNT], struct dkim_header *header)
 {
     for (size_t i = 0; i < RULE_COUNT; i++) {
         size_t count = found[i].count < REPEATS_MAX ? found[i].count : REPEATS_MAX;
         bool listed = true;
         for (size_t j = 1; j <= count && listed; j++) {
             size_t at = (found[i].count - j) % REPEATS_MAX;
-            listed = add_name(names, rules[i].name);
+            listed = add_name(header, rules[i].name);
             if (listed)
-                canon_field(found[i].name[at], found[i].value[at], true, hash_take, hash);
+                canon_field(found[i].name[at], found[i].value[at], true, hash_take, &header->hash);
         }
         bool seals = rules[i].seal == SEAL_ALWAYS || (rules[i].seal == SEAL_PRESENT && count > 0);
         if (seals && listed && found[i].count == count) /* else one more would mean one of these */
-            (void)add_name(names, rules[i].name);
+            (void)add_name(header, rules[i].name);
     }
 }
 
@@ -324,8 +316,8 @@ static void choose(const struct found found[RULE_COUNT], struct crypto_hash *has
 
 /* begin_field writes the field up to its signature, and returns the length. */
 static size_t begin_field(const struct dkim_domain *domain, const struct dkim_key *key,
-                          const struct names *names, const uint8_t body_hash[CRYPTO_SHA256_LEN],
-                          uint64_t now_s, char *out)
+                          const struct dkim_header *header,
+                          const uint8_t body_hash[CRYPTO_SHA256_LEN], uint64_t now_s, char *out)
 {
     char body[(CRYPTO_SHA256_LEN + 2) / 3 * 4];
     size_t body_len = base64_encode(bytes_make(body_hash, CRYPTO_SHA256_LEN), body);
@@ -335,7 +327,7 @@ static size_t begin_field(const struct dkim_domain *domain, const struct dkim_ke
                  "DKIM-Signature: v=1; a=%s-sha256; c=relaxed/relaxed;\r\n"
                  "\td=%s; s=%s; t=%llu;\r\n\th=%.*s;\r\n\tbh=%.*s;\r\n\tb=",
                  rsa ? "rsa" : "ed25519", domain->name, key->selector, (unsigned long long)now_s,
-                 (int)names->len, names->text, (int)body_len, body);
+                 (int)header->names_len, header->names, (int)body_len, body);
     CHECK(len > 0 && len < DKIM_FIELD_MAX);
     return (size_t)len;
 }
@@ -376,20 +368,23 @@ static size_t sign_field(const struct dkim_key *key, const struct crypto_hash *b
     return signature_len == 0 ? 0 : end_field(signature, signature_len, out, len);
 }
 
-bool dkim_sign(const struct dkim_domain *domain, struct bytes header,
+void dkim_header_begin(struct dkim_header *header, struct bytes section)
+{
+    struct found found[RULE_COUNT] = {0};
+    memset(header, 0, sizeof(*header));
+    crypto_hash_begin(&header->hash);
+    look_through(section, found);
+    choose(found, header);
+}
+
+bool dkim_sign(const struct dkim_domain *domain, const struct dkim_header *header,
                const uint8_t body_hash[CRYPTO_SHA256_LEN], uint64_t now_s,
                char *const out[DKIM_KEYS_MAX], size_t lens[DKIM_KEYS_MAX])
 {
-    struct found found[RULE_COUNT] = {0};
-    struct names names = {0};
-    struct crypto_hash hash;
     bool good = true;
-    crypto_hash_begin(&hash);
-    look_through(header, found);
-    choose(found, &hash, &names);
     for (uint32_t i = 0; i < domain->count && good; i++) {
-        size_t len = begin_field(domain, &domain->keys[i], &names, body_hash, now_s, out[i]);
-        lens[i] = sign_field(&domain->keys[i], &hash, out[i], len);
+        size_t len = begin_field(domain, &domain->keys[i], header, body_hash, now_s, out[i]);
+        lens[i] = sign_field(&domain->keys[i], &header->hash, out[i], len);
         good = lens[i] > 0;
     }
     return good;

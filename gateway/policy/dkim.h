@@ -41,11 +41,24 @@ void dkim_domain_drop(const struct dkim_domain *domain);
 uint32_t dkim_domain_count(const struct dkim_domain *domain);
 bool dkim_domain_slow(const struct dkim_domain *domain); /* one is RSA: for a helper */
 
+enum { DKIM_NAMES_MAX = 760 }; /* octets of h=: names that have no room are not signed */
+
+/* What is signed of a header section; members are private. */
+struct dkim_header {
+    struct crypto_hash hash;
+    size_t names_len, line_len;
+    char names[DKIM_NAMES_MAX];
+};
+
+/* dkim_header_begin takes the header section as it will leave (without the empty line), which need
+ * not be there any more afterwards. */
+void dkim_header_begin(struct dkim_header *header, struct bytes section);
+
 /* dkim_sign writes a DKIM-Signature field for each key, with its CR LF, to out[] of DKIM_FIELD_MAX
  * octets each, and their lengths to lens[], in the order in which the keys were added. False: a
- * signature failed. `header` is the header section as it will leave (without the empty line),
- * `body_hash` that of the canonical body. Pure but for the keys: any thread. */
-bool dkim_sign(const struct dkim_domain *domain, struct bytes header,
+ * signature failed. `body_hash` is that of the canonical body. Pure but for the keys: any thread.
+ */
+bool dkim_sign(const struct dkim_domain *domain, const struct dkim_header *header,
                const uint8_t body_hash[CRYPTO_SHA256_LEN], uint64_t now_s,
                char *const out[DKIM_KEYS_MAX], size_t lens[DKIM_KEYS_MAX])
     __attribute__((warn_unused_result));

@@ -1,7 +1,6 @@
 /* A table of digests, each with the time until which it holds: see login_cache.h. Four cells a
- * line; the one that ends first gives way. The two words of a cell are not written together: what
- * one thread reads between may be a digest with the time of its neighbour, and both were right a
- * moment ago. */
+ * line; the one that ends first gives way. The two words of a cell are not written together: a cell
+ * has no digest while its time is another's. */
 #include "gateway/policy/login_cache.h"
 
 #include <stdatomic.h>
@@ -86,9 +85,13 @@ static size_t first_cell(const struct login_cache *cache, uint64_t key)
 bool login_cache_has(const struct login_cache *cache, uint64_t key, uint64_t now_s)
 {
     const struct cell *line = &cache->cells[first_cell(cache, key)];
-    for (int i = 0; i < PROBES; i++)
-        if (atomic_load_explicit(&line[i].key, memory_order_relaxed) == key)
-            return atomic_load_explicit(&line[i].until_s, memory_order_relaxed) > now_s;
+    for (int i = 0; i < PROBES; i++) {
+        if (atomic_load_explicit(&line[i].key, memory_order_acquire) != key)
+            continue;
+        uint64_t until_s = atomic_load_explicit(&line[i].until_s, memory_order_acquire);
+        /* Who has changed the time took the digest away before. */
+        return until_s > now_s && atomic_load_explicit(&line[i].key, memory_order_relaxed) == key;
+    }
     return false;
 }
 
@@ -106,6 +109,7 @@ void login_cache_put(struct login_cache *cache, uint64_t key, uint64_t until_s)
         if (same)
             break;
     }
-    atomic_store_explicit(&best->until_s, until_s, memory_order_relaxed);
-    atomic_store_explicit(&best->key, key, memory_order_relaxed);
+    atomic_store_explicit(&best->key, 0, memory_order_relaxed);
+    atomic_store_explicit(&best->until_s, until_s, memory_order_release);
+    atomic_store_explicit(&best->key, key, memory_order_release);
 }

@@ -307,12 +307,16 @@ static bool run_crypt(struct bytes password, struct bytes setting, char *out)
     return done;
 }
 
+/* crypt_matches: a password that is too long for crypt(3) is hashed as far as it goes, for the same
+ * time as others, and is wrong. */
 static bool crypt_matches(struct bytes hash, struct bytes password, bool *failed)
 {
     char computed[CRYPT_OUTPUT_SIZE] = "";
-    *failed = !run_crypt(password, hash, computed);
-    bool equal =
-        !*failed && strlen(computed) == hash.len && crypto_equal(computed, hash.data, hash.len);
+    bool whole = password.len < CRYPT_MAX_PASSPHRASE_SIZE;
+    *failed = !run_crypt(whole ? password : bytes_slice(password, 0, CRYPT_MAX_PASSPHRASE_SIZE - 1),
+                         hash, computed);
+    bool equal = whole && !*failed && strlen(computed) == hash.len &&
+                 crypto_equal(computed, hash.data, hash.len);
     crypto_wipe(computed, sizeof(computed));
     return equal;
 }

@@ -211,22 +211,71 @@ static bool is_listed(const struct senders *senders, uint32_t scope, const struc
     if (has(senders, scope, local, mailbox->domain, SENDER_EXACT | SENDER_TAGGED) ||
         has(senders, scope, bytes_make(NULL, 0), mailbox->domain, SENDER_DOMAIN))
         return true;
-    for (size_t i = local.len; i > 1; i--)
-        if (local.data[i - 1] == '+' &&
-            has(senders, scope, bytes_slice(local, 0, i - 1), mailbox->domain, SENDER_TAGGED))
+    for (size_t i = 1; i < local.len; i++) /* the shortest first: who has a tag may have many */
+        if (local.data[i] == '+' &&
+            has(senders, scope, bytes_slice(local, 0, i), mailbox->domain, SENDER_TAGGED))
+            return true;
+    return false;
+}
+
+/* The entries of a user: that of the name, and that of its other form; NULL: none. */
+enum { FORMS = 2 };
+struct entries {
+    const struct table_entry *of[FORMS];
+};
+
+static const struct table_entry *entry_of(const struct senders *senders, struct bytes name)
+{
+    struct table_key key;
+    if (name.len == 0 || !table_key_set(&key, USERS, name))
+        return NULL;
+    return table_at(&senders->table, table_find(&senders->table, &key));
+}
+
+static struct entries find(const struct senders *senders, struct bytes user)
+{
+    struct entries entries = {.of = {entry_of(senders, user)}};
+    char made[TABLE_KEY_MAX];
+    size_t at = user.len;
+    if (senders->domain == NULL)
+        return entries;
+    struct bytes domain = bytes_of_string(senders->domain);
+    while (at > 0 && user.data[at - 1] != '@')
+        at--;
+    if (at > 1 && bytes_equal_nocase(bytes_skip(user, at), domain)) {
+        entries.of[1] = entry_of(senders, bytes_slice(user, 0, at - 1));
+    } else if (at == 0 && user.len > 0 && user.len + 1 + domain.len <= sizeof(made)) {
+        memcpy(made, user.data, user.len);
+        made[user.len] = '@';
+        memcpy(made + user.len + 1, domain.data, domain.len);
+        entries.of[1] = entry_of(senders, bytes_make(made, user.len + 1 + domain.len));
+    }
+    return entries;
+}
+
+bool senders_owns_all(const struct senders *senders, struct bytes user)
+{
+    struct entries entries = find(senders, user);
+    for (size_t i = 0; i < FORMS; i++)
+        if (entries.of[i] != NULL && (entries.of[i]->flags & SENDER_ANYTHING) != 0)
             return true;
     return false;
 }
 
 bool senders_owns(const struct senders *senders, struct bytes user, struct bytes mailbox)
 {
-    struct table_key name;
     struct meaning meaning;
-    if (user.len == 0 || !understand(mailbox, &meaning) || !table_key_set(&name, USERS, user))
+    if (user.len == 0)
+        return false;
+    if (senders_owns_all(senders, user))
+        return true;
+    if (!understand(mailbox, &meaning))
         return false;
     if (is_own(senders, user, &meaning))
         return true;
-    const struct table_entry *entry = table_at(&senders->table, table_find(&senders->table, &name));
-    return entry != NULL &&
-           ((entry->flags & SENDER_ANYTHING) != 0 || is_listed(senders, entry->value, &meaning));
+    struct entries entries = find(senders, user);
+    for (size_t i = 0; i < FORMS; i++)
+        if (entries.of[i] != NULL && is_listed(senders, entries.of[i]->value, &meaning))
+            return true;
+    return false;
 }

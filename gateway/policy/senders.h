@@ -21,8 +21,11 @@ bool senders_add(struct senders *senders, struct bytes user, struct bytes patter
 /* senders_owns tells whether a user may send as `mailbox` (without brackets). A user whose name is
  * an address owns that address, with any "+tag"; one without "@" owns it in the domain of
  * senders_new; and each owns what senders_add says. ASCII case does not matter; a quoted local part
- * is compared as what it means. The null reverse-path is not asked about. */
+ * is compared as what it means. The null reverse-path is not asked about. What was added for
+ * "alice" and for "alice@" with the domain of senders_new is for both. senders_owns_all: he has
+ * "*", and may send as anything, be it a mailbox or not. */
 bool senders_owns(const struct senders *senders, struct bytes user, struct bytes mailbox);
+bool senders_owns_all(const struct senders *senders, struct bytes user);
 
 /* senders_main writes the address that stands for a user in Sender and Message-ID (the name itself,
  * or name@domain) to `out` and returns its length; 0: there is none, or no room. */

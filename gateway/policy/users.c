@@ -2,6 +2,7 @@
  * borrowed stays where it is. See users.h. */
 #include "gateway/policy/users.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,6 +50,21 @@ static const struct bytes nobody = BYTES(
     "$6$GkpuFsTSqmKcZqJ8$T4Qlqy9dhD1X7UYEMHR2oDfeGkBrtxEcuCZO/83PQRIrH5HtUAjuQmSUl.er/8xajIu5e."
     "ccx4yFjF3xVaW4t0");
 
+/* process_seed is the same for all users of this process: a reload shows strangers no new salts. */
+static uint8_t random_seed[CRYPTO_SHA256_LEN];
+
+static void make_random_seed(void)
+{
+    crypto_random(random_seed, sizeof(random_seed));
+}
+
+static void process_seed(uint8_t out[CRYPTO_SHA256_LEN])
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, make_random_seed);
+    memcpy(out, random_seed, sizeof(random_seed));
+}
+
 struct users *users_new(void)
 {
     struct users *users = calloc(1, sizeof(*users));
@@ -56,7 +72,7 @@ struct users *users_new(void)
         return NULL;
     users->stranger = (struct user){.hash = nobody, .scheme = PASSWORD_SHA512_CRYPT};
     users->memory = password_memory(users->stranger.scheme, nobody);
-    crypto_random(users->seed, sizeof(users->seed));
+    process_seed(users->seed);
     if (table_init(&users->names))
         return users;
     free(users);
@@ -105,8 +121,6 @@ static void count_kind(struct users *users, const struct entry *entry)
     users->stranger.hash = users->commonest->first->user.hash;
     if (user->scheme != PASSWORD_SCRAM_SHA_256)
         return;
-    if (users->commonest_scram == NULL) /* the oldest: it stays longer than others */
-        crypto_sha256(user->hash.data, user->hash.len, users->seed);
     users->commonest_scram = more_of(users->commonest_scram, kind);
 }
 
@@ -203,6 +217,24 @@ static const struct entry *find(const struct users *users, struct bytes name)
     return entry == NULL ? NULL : users->entries[entry->value];
 }
 
+/* domain_at returns where the domain of a name begins, after the last "@": a local part may have
+ * others. 0: it has none. */
+static size_t domain_at(struct bytes name)
+{
+    size_t at = name.len;
+    while (at > 0 && name.data[at - 1] != '@')
+        at--;
+    return at;
+}
+
+/* without_domain: both forms of a name have the same salt. */
+static struct bytes without_domain(struct bytes name, const char *domain)
+{
+    size_t at = domain == NULL ? 0 : domain_at(name);
+    bool ours = at > 0 && bytes_equal_nocase(bytes_skip(name, at), bytes_of_string(domain));
+    return ours ? bytes_slice(name, 0, at - 1) : name;
+}
+
 /* other_form gives a name its domain, or takes it away; .len 0: it has no other form. `room` has
  * SASL_NAME_MAX octets. */
 static struct bytes other_form(struct bytes name, const char *domain, uint8_t *room)
@@ -211,11 +243,10 @@ static struct bytes other_form(struct bytes name, const char *domain, uint8_t *r
     if (domain == NULL)
         return none;
     struct bytes tail = bytes_of_string(domain);
-    size_t at = name.len; /* of the last "@": a local part may have others */
-    while (at > 0 && name.data[at - 1] != '@')
-        at--;
-    if (at > 0)
-        return bytes_equal_nocase(bytes_skip(name, at), tail) ? bytes_slice(name, 0, at - 1) : none;
+    if (domain_at(name) > 0) {
+        struct bytes bare = without_domain(name, domain);
+        return bare.len < name.len ? bare : none;
+    }
     if (name.len + 1 + tail.len > SASL_NAME_MAX)
         return none;
     memcpy(room, name.data, name.len);
@@ -247,6 +278,24 @@ size_t users_count(const struct users *users)
     return users->count;
 }
 
+bool users_has(const struct users *users, struct bytes name)
+{
+    return name.len > 0 && find(users, name) != NULL;
+}
+
+bool users_anybody(const struct users *users)
+{
+    return users->commonest != NULL;
+}
+
+struct bytes users_bare(const struct users *users)
+{
+    for (size_t i = 0; i < users->count; i++)
+        if (domain_at(users->entries[i]->user.name) == 0)
+            return users->entries[i]->user.name;
+    return bytes_make(NULL, 0);
+}
+
 uint64_t users_memory(const struct users *users)
 {
     return users->memory;
@@ -257,11 +306,20 @@ bool users_scram(const struct users *users)
     return users->commonest_scram != NULL;
 }
 
-void users_scram_stranger(const struct users *users, struct bytes name, struct scram_secret *out)
+/* users_keep_salts: nothing that stands in the file would do. Whoever guesses a password could tell
+ * by a stranger's salt whether it is right, without ever logging in. */
+bool users_keep_salts(struct users *users, struct bytes secret)
+{
+    static const char label[] = "ringmx: salts of those who are no users";
+    return crypto_hmac_sha256(secret.data, secret.len, label, sizeof(label) - 1, users->seed);
+}
+
+void users_scram_stranger(const struct users *users, struct bytes name, const char *domain,
+                          struct scram_secret *out)
 {
     struct scram_secret like = {.iterations = SCRAM_ITERATIONS_MIN, .salt_len = STRANGERS_SALT};
     const struct kind *kind = users->commonest_scram;
     CHECK(kind == NULL || scram_secret_read(kind->first->user.hash, &like)); /* users_add has */
-    scram_secret_stranger(users->seed, name, &like, out);
+    scram_secret_stranger(users->seed, without_domain(name, domain), &like, out);
     crypto_wipe(&like, sizeof(like));
 }

@@ -32,12 +32,21 @@ const struct user *users_find(const struct users *users, struct bytes name, cons
 const struct user *users_stranger(const struct users *users);
 
 size_t users_count(const struct users *users);
+
+/* users_has tells whether the file has this very name; users_anybody, whether somebody in it is not
+ * locked out. users_bare returns a name without "@", .len 0: there is none. */
+bool users_has(const struct users *users, struct bytes name);
+bool users_anybody(const struct users *users);
+struct bytes users_bare(const struct users *users);
 uint64_t users_memory(const struct users *users); /* the most that one comparison needs */
 
 /* users_scram tells whether any user can log in with SCRAM-SHA-256. users_scram_stranger makes what
- * SCRAM shows for a name that has no such secret: always the same, as long as the first user of the
- * file who has one keeps it; iterations and the salt's length as most others. */
+ * SCRAM shows for a name that has no such secret, in both its forms (users_find): iterations and
+ * the salt's length are those of most others; the salt is always the same in this process, and
+ * after users_keep_salts in all that have the same secret (false: no memory). */
 bool users_scram(const struct users *users);
-void users_scram_stranger(const struct users *users, struct bytes name, struct scram_secret *out);
+void users_scram_stranger(const struct users *users, struct bytes name, const char *domain,
+                          struct scram_secret *out);
+bool users_keep_salts(struct users *users, struct bytes secret) __attribute__((warn_unused_result));
 
 #endif

@@ -6,6 +6,8 @@
 #include "gateway/base/check.h"
 #include "gateway/base/limits.h"
 #include "gateway/receive/attempt.h"
+#include "gateway/receive/claimed_name.h"
+#include "gateway/receive/lines.h"
 #include "gateway/receive/server.h"
 #include "gateway/receive/server_log.h"
 #include "parser/base64.h"
@@ -18,11 +20,15 @@ enum {
     CHALLENGE_MAX = SCRAM_MESSAGE_MAX,
     /* Backends have time-outs of their own, all of them shorter. */
     BACKEND_S_MAX = 75,
+    /* How long a guess waits for others that are under way, and how often it looks. */
+    WAIT_US_MAX = 30 * 1000 * 1000,
+    WAIT_US = 100 * 1000,
 };
 
 /* Where an exchange stands. */
 enum stage {
     STAGE_BACKEND,   /* the backend is asked */
+    STAGE_WAIT,      /* it is not yet: the message lies in session->line */
     STAGE_CHALLENGE, /* the client is */
     STAGE_LAST,      /* logged in, but for the client's word that it has the last message */
     STAGE_HELD,      /* over: the reply is held back */
@@ -43,7 +49,6 @@ struct identity {
     bool inside;  /* the backend is being called */
     bool heard;   /* and has taken its step already */
     bool named;   /* the message with the user's name has come */
-    bool guessed; /* one with a password, a proof or a token has */
     uint16_t user_len;
     uint8_t user[SASL_NAME_MAX]; /* as the client wrote it, with the domain; STAGE_IN: as the
                                     backend does */
@@ -164,8 +169,9 @@ void authenticating_forget(struct session *session)
         return;
     if (!identity->noted) /* the client leaves, or we do */
         note_end(identity, SERVER_LOGIN_CANCELLED);
-    if (!identity->guessed)
-        attempt_withdraw(&identity->attempt, session, name_of(identity));
+    if (identity->stage == STAGE_LAST) /* he was right */
+        attempt_withdraw(&identity->attempt, session);
+    attempt_failed(&identity->attempt, session); /* if a guess is under way */
     end_login(identity);
     crypto_wipe(identity, sizeof(*identity));
     blocks_give(&session->server->identities, identity);
@@ -215,7 +221,7 @@ static void refuse(struct identity *identity, enum reply reply, enum server_logi
         return;
     }
     session->mode = SESSION_AUTHING;
-    stream_pause(stream_of(session));
+    stream_attend(stream_of(session));
     stream_set_deadline(server->worker, stream_of(session), due_us);
 }
 
@@ -226,13 +232,12 @@ static void refuse_limited(struct identity *identity, enum attempt_verdict verdi
         [ATTEMPT_NETWORK_OVER] = SERVER_LOGIN_NETWORK_OVER,
         [ATTEMPT_USER_OVER] = SERVER_LOGIN_USER_OVER,
     };
-    identity->guessed = false; /* nobody looks at it */
     refuse(identity, REPLY_AUTH_LATER, results[verdict]);
 }
 
 static void refuse_unavailable(struct identity *identity)
 {
-    identity->guessed = false;
+    attempt_withdraw(&identity->attempt, identity->session);
     refuse(identity, REPLY_AUTH_UNAVAILABLE, SERVER_LOGIN_UNAVAILABLE);
 }
 
@@ -241,8 +246,6 @@ void authenticating_broken(struct session *session, enum reply reply)
     struct identity *identity = session->identity;
     bool cancelled = reply == REPLY_AUTH_CANCELLED;
     note_end(identity, cancelled ? SERVER_LOGIN_CANCELLED : SERVER_LOGIN_MALFORMED);
-    if (identity->stage == STAGE_LAST)
-        attempt_withdraw(&identity->attempt, session, name_of(identity));
     authenticating_forget(session);
     session_refuse(session, reply);
 }
@@ -278,7 +281,7 @@ static void log_in(struct identity *identity)
 {
     struct session *session = identity->session;
     struct bytes user = identity->view.user;
-    attempt_passed(&identity->attempt, session, name_of(identity));
+    attempt_passed(&identity->attempt, session, name_of(identity), user);
     memcpy(identity->user, user.data, user.len);
     identity->user_len = (uint16_t)user.len;
     note_end(identity, SERVER_LOGIN_PASSED);
@@ -300,6 +303,19 @@ static void pass(struct identity *identity)
         log_in(identity);
 }
 
+/* judged: the guess was right, or wrong. False: the user, as the backend calls him, is over his
+ * limit. */
+static bool judged(struct identity *identity, bool right)
+{
+    enum attempt_verdict verdict = attempt_judged(&identity->attempt, identity->session,
+                                                  name_of(identity), identity->view.user, right);
+    if (verdict != ATTEMPT_OK)
+        refuse_limited(identity, verdict);
+    else if (!right)
+        attempt_failed(&identity->attempt, identity->session);
+    return verdict == ATTEMPT_OK;
+}
+
 static void take_step(struct identity *identity, enum login_step step)
 {
     struct server *server = identity->session->server;
@@ -308,8 +324,14 @@ static void take_step(struct identity *identity, enum login_step step)
                       server->worker->now_us - identity->asked_us);
     switch (step) {
     case LOGIN_CHALLENGE: challenge(identity, identity->view.challenge, STAGE_CHALLENGE); return;
-    case LOGIN_PASSED: pass(identity); return;
-    case LOGIN_REFUSED: refuse(identity, REPLY_AUTH_REFUSED, SERVER_LOGIN_REFUSED); return;
+    case LOGIN_PASSED:
+        if (judged(identity, true))
+            pass(identity);
+        return;
+    case LOGIN_REFUSED:
+        if (judged(identity, false))
+            refuse(identity, REPLY_AUTH_REFUSED, SERVER_LOGIN_REFUSED);
+        return;
     case LOGIN_MALFORMED: malformed(identity); return;
     case LOGIN_UNAVAILABLE: refuse_unavailable(identity); return;
     }
@@ -345,93 +367,69 @@ static void asked(struct identity *identity)
     } else {
         identity->stage = STAGE_BACKEND;
         session->mode = SESSION_AUTHING;
-        stream_pause(stream_of(session));
+        stream_attend(stream_of(session));
         session_deadline(session, BACKEND_S_MAX);
     }
 }
 
 /* --- what the client says --- */
 
-/* set_user remembers whom the attempt is for. A name without "@" is the same user as with the
- * domain. */
-static void set_user(struct identity *identity, struct bytes name)
+/* read_name remembers whom the attempt is for. False: the message has no name where it should. */
+static bool read_name(struct identity *identity, struct bytes message)
 {
     /* A reload may have taken it all away since AUTH. */
     const struct authenticator_rules *rules = identity->session->server->options->authentication;
-    const char *domain = rules == NULL ? NULL : rules->domain;
-    size_t domain_len = domain == NULL ? 0 : strlen(domain);
-    CHECK(name.len <= SASL_NAME_MAX);
-    if (name.len > 0)
-        memcpy(identity->user, name.data, name.len);
-    identity->user_len = (uint16_t)name.len;
-    if (name.len == 0 || domain_len == 0 || bytes_find(name, '@') < name.len ||
-        name.len + 1 + domain_len > SASL_NAME_MAX)
-        return;
-    identity->user[name.len] = '@';
-    memcpy(identity->user + name.len + 1, domain, domain_len);
-    identity->user_len = (uint16_t)(name.len + 1 + domain_len);
-}
-
-/* read_name finds the user's name in the message that has it. False: it is no such message. */
-static bool read_name(struct identity *identity, struct bytes message)
-{
-    enum sasl_mechanism mechanism = (enum sasl_mechanism)identity->mechanism;
-    uint8_t name[SASL_NAME_MAX];
     size_t len;
-    struct sasl_plain plain;
-    struct sasl_scram_first first;
-    struct sasl_bearer bearer;
-    switch (mechanism) {
-    case SASL_PLAIN:
-        if (!sasl_plain_parse(message, &plain))
-            return false;
-        set_user(identity, plain.user);
-        return true;
-    case SASL_LOGIN:
-        if (!sasl_name_valid(message))
-            return false;
-        set_user(identity, message);
-        return true;
-    case SASL_SCRAM_SHA_256:
-    case SASL_SCRAM_SHA_256_PLUS:
-        if (!sasl_scram_first_parse(message, &first))
-            return false;
-        len = sasl_scram_name(first.user, name);
-        if (len > 0)
-            set_user(identity, bytes_make(name, len));
-        return len > 0;
-    case SASL_OAUTHBEARER:
-    case SASL_XOAUTH2:
-        if (!sasl_bearer_parse(mechanism, message, &bearer) || bearer.user.len > SASL_NAME_MAX)
-            return false;
-        set_user(identity, bearer.user);
-        return true;
-    case SASL_UNKNOWN:
-    case SASL_MECHANISM_COUNT: break;
-    }
-    CHECK(false);
+    if (!claimed_name_read((enum sasl_mechanism)identity->mechanism, message,
+                           rules == NULL ? NULL : rules->domain, identity->user, &len))
+        return false;
+    identity->user_len = (uint16_t)len;
+    return true;
 }
 
-/* look_into counts the attempt for its user as soon as there is a name, before the backend sees
- * anything. False: the exchange is over. */
+/* wait_for_others puts a guess off. False: there is no room to keep it. */
+static bool wait_for_others(struct identity *identity, struct bytes message)
+{
+    struct session *session = identity->session;
+    struct worker *worker = session->server->worker;
+    CHECK(message.len <= LIMIT_LINE);
+    if (identity->stage != STAGE_WAIT) { /* else it lies there */
+        CHECK(session->line == NULL);
+        session->line = blocks_take(&session->server->lines);
+        if (session->line == NULL)
+            return false;
+        memcpy(session->line, message.data, message.len);
+        session->line_len = (uint16_t)message.len;
+    }
+    identity->stage = STAGE_WAIT;
+    session->mode = SESSION_AUTHING;
+    stream_attend(stream_of(session));
+    stream_set_deadline(worker, stream_of(session), worker->now_us + WAIT_US);
+    return true;
+}
+
+/* look_into sees to the limits before the backend sees a message: as soon as there is a name, and
+ * when there is a password, a proof or a token. False: the exchange is over, or waits. */
 static bool look_into(struct identity *identity, struct bytes message)
 {
+    struct session *session = identity->session;
     bool in_two = identity->mechanism == SASL_LOGIN || identity->mechanism == SASL_SCRAM_SHA_256 ||
                   identity->mechanism == SASL_SCRAM_SHA_256_PLUS;
-    identity->guessed = identity->named || !in_two;
-    if (identity->named)
-        return true;
-    if (!read_name(identity, message)) {
-        identity->guessed = false;
+    bool guess = identity->named || !in_two, undecided = false;
+    if (!identity->named && !read_name(identity, message)) {
         malformed(identity);
         return false;
     }
     identity->named = true;
     enum attempt_verdict verdict =
-        attempt_name(&identity->attempt, identity->session, name_of(identity));
-    if (verdict != ATTEMPT_OK)
+        guess ? attempt_begin(&identity->attempt, session, name_of(identity), &undecided)
+              : attempt_look(session, name_of(identity));
+    if (verdict == ATTEMPT_OK)
+        return true;
+    if (!undecided || session->server->worker->now_us - identity->asked_us >= WAIT_US_MAX ||
+        !wait_for_others(identity, message))
         refuse_limited(identity, verdict);
-    return verdict == ATTEMPT_OK;
+    return false;
 }
 
 /* begin_login gives the exchange to the backend; `initial` NULL: there is none. */
@@ -488,20 +486,26 @@ enum reply authenticating_begin(struct session *session, struct bytes argument)
     bool decoded = initial.len / 4 * 3 <= sizeof(message) &&
                    (bytes_equal(initial, BYTES("=")) || base64_decode(initial, message, &len));
     struct identity *identity = new_identity(session, mechanism);
-    enum attempt_verdict verdict =
-        decoded ? attempt_begin(&identity->attempt, session) : ATTEMPT_OK;
     struct bytes decoded_initial = bytes_make(message, len);
     if (!decoded)
         malformed(identity);
-    else if (verdict != ATTEMPT_OK)
-        refuse_limited(identity, verdict);
     else
         begin_login(identity, end < argument.len ? &decoded_initial : NULL);
     crypto_wipe(message, len);
     return REPLY_NONE;
 }
 
-/* respond gives a response to the backend. */
+static void give_response(struct identity *identity, struct bytes message)
+{
+    if (!look_into(identity, message))
+        return;
+    identity->inside = true;
+    identity->heard = false;
+    login_respond(identity->login, message);
+    asked(identity);
+}
+
+/* respond takes a response that has come. */
 static void respond(struct identity *identity, struct bytes message)
 {
     identity->asked_us = identity->session->server->worker->now_us;
@@ -512,12 +516,7 @@ static void respond(struct identity *identity, struct bytes message)
             log_in(identity);
         return;
     }
-    if (!look_into(identity, message))
-        return;
-    identity->inside = true;
-    identity->heard = false;
-    login_respond(identity->login, message);
-    asked(identity);
+    give_response(identity, message);
 }
 
 void authenticating_line(struct session *session, struct bytes line)
@@ -542,6 +541,20 @@ void authenticating_line(struct session *session, struct bytes line)
 
 /* --- time --- */
 
+/* try_again looks whether the others have come to an end. */
+static void try_again(struct identity *identity)
+{
+    struct session *session = identity->session;
+    struct bytes message = bytes_make(session->line, session->line_len);
+    session->mode = SESSION_AUTH;
+    if (identity->login == NULL)
+        begin_login(identity, &message);
+    else
+        give_response(identity, message);
+    if (session->identity != identity || identity->stage != STAGE_WAIT)
+        lines_drop(session);
+}
+
 void authenticating_timed_out(struct session *session)
 {
     struct identity *identity = session->identity;
@@ -549,6 +562,8 @@ void authenticating_timed_out(struct session *session)
     if (identity->stage == STAGE_BACKEND) {
         identity->asked_us = 0; /* that was long enough */
         refuse_unavailable(identity);
+    } else if (identity->stage == STAGE_WAIT) {
+        try_again(identity);
     } else {
         release(session);
     }

@@ -16,7 +16,10 @@
 enum { DOMAIN_MAX = ADDRESS_DOMAIN_LEN_MAX };
 
 struct fixups {
-    struct blocks *blocks, *large;
+    struct blocks *blocks;
+    struct fixups_pool *large;
+    struct list_node node; /* in its holders */
+    struct bytes user;     /* a copy */
     uint8_t *text;
     size_t len;  /* octets held */
     size_t size; /* of the block */
@@ -31,18 +34,34 @@ struct fixups {
 
 /* What a section has. */
 struct findings {
+    bool anything; /* the user may send as anything */
+    bool any;      /* ... or the From field is not judged */
     bool date, message_id, sender, from;
     bool foreign;        /* a From address is not the user's */
-    bool bad;            /* a From field is no address list */
-    uint32_t from_count; /* addresses */
+    bool bad;            /* a From field is no address list, or has no address */
+    uint32_t from_count; /* addresses that were looked at */
 };
 
-struct fixups *fixups_new(struct arena *arena, struct blocks *blocks, struct blocks *large)
+bool fixups_pool_init(struct fixups_pool *pool, uint32_t count)
+{
+    list_init(&pool->holders);
+    return blocks_init_sized(&pool->blocks, count, LIMIT_PIECE);
+}
+
+void fixups_pool_cleanup(struct fixups_pool *pool)
+{
+    blocks_cleanup(&pool->blocks);
+}
+
+struct fixups *fixups_new(struct arena *arena, struct blocks *blocks, struct fixups_pool *large,
+                          struct bytes user)
 {
     struct fixups *fixups = arena_take(arena, blocks, sizeof(*fixups));
-    if (fixups == NULL)
+    uint8_t *name = arena_copy(arena, blocks, user.data, user.len);
+    if (fixups == NULL || name == NULL)
         return NULL;
     memset(fixups, 0, sizeof(*fixups));
+    fixups->user = bytes_make(name, user.len);
     fixups->blocks = blocks;
     fixups->large = large;
     fixups->size = BLOCK_SIZE;
@@ -54,17 +73,29 @@ void fixups_free(struct fixups *fixups)
 {
     if (fixups == NULL)
         return;
-    blocks_give(fixups->is_large ? fixups->large : fixups->blocks, fixups->text);
+    blocks_give(fixups->is_large ? &fixups->large->blocks : fixups->blocks, fixups->text);
+    list_remove(&fixups->node);
     fixups->text = NULL;
 }
 
 /* --- holding --- */
 
+/* has_share: one more is his share of the worker's at most. */
+static bool has_share(const struct fixups *fixups)
+{
+    const struct list *holders = &fixups->large->holders;
+    uint32_t count = 0;
+    for (struct list_node *at = holders->head.next; at != &holders->head; at = at->next)
+        count += bytes_equal_nocase(list_entry(at, struct fixups, node)->user, fixups->user);
+    return count < FIXUPS_LARGE_USER;
+}
+
 static bool grow(struct fixups *fixups)
 {
-    uint8_t *text = blocks_take(fixups->large);
+    uint8_t *text = has_share(fixups) ? blocks_take(&fixups->large->blocks) : NULL;
     if (text == NULL)
         return false;
+    list_append(&fixups->large->holders, &fixups->node);
     memcpy(text, fixups->text, fixups->len);
     blocks_give(fixups->blocks, fixups->text);
     fixups->text = text;
@@ -115,34 +146,82 @@ static void note_domain(struct fixups *fixups, struct bytes mailbox)
     fixups->domain_len = (uint8_t)domain.len;
 }
 
+/* is_settled: what further addresses are changes nothing. */
+static bool is_settled(const struct findings *findings)
+{
+    return findings->any ? findings->from_count > 1 : findings->foreign || findings->bad;
+}
+
+/* judge_from: each field has an address (RFC 5322 3.6.2). */
 static void judge_from(struct fixups *fixups, const struct fixups_facts *facts, struct bytes value,
                        struct findings *findings)
 {
     struct mailboxes walk = {.rest = value};
     struct bytes mailbox;
-    enum mailboxes_result result = mailboxes_next(&walk, &mailbox);
-    for (; result == MAILBOXES_FOUND; result = mailboxes_next(&walk, &mailbox)) {
+    enum mailboxes_result result = MAILBOXES_FOUND;
+    uint32_t before = findings->from_count;
+    findings->from = true;
+    while (result == MAILBOXES_FOUND && !is_settled(findings)) {
+        result = mailboxes_next(&walk, &mailbox);
+        if (result != MAILBOXES_FOUND)
+            break;
         if (findings->from_count++ == 0)
             note_domain(fixups, mailbox);
         findings->foreign |= !senders_owns(facts->rules->senders, facts->user, mailbox);
+        findings->bad |= findings->from_count > FIXUPS_FROM_MAX;
     }
-    findings->from = true;
-    findings->bad |= result == MAILBOXES_BAD;
+    findings->bad |=
+        result == MAILBOXES_BAD || (result == MAILBOXES_END && findings->from_count == before);
 }
 
-/* is_forged: only we say what we have found out about a message (RFC 8601 5). */
+static bool is_token(uint8_t c)
+{
+    static const char special[] = "()<>@,;:\\\"/[]?="; /* RFC 2045 5.1 */
+    return c > ' ' && c != 127 && memchr(special, c, sizeof(special) - 1) == NULL;
+}
+
+/* take_value takes a token or quoted-string, and returns the octets of its meaning, which are
+ * `out`, as far as there is room. False: there is none. */
+static bool take_value(struct bytes *in, struct bytes *value, uint8_t *out, size_t size)
+{
+    size_t at = 0, len = 0;
+    bool quoted = in->len > 0 && in->data[0] == '"';
+    for (at = quoted; at < in->len; at++) {
+        if (quoted ? in->data[at] == '"' : !is_token(in->data[at]))
+            break;
+        if (quoted && in->data[at] == '\\' && ++at == in->len)
+            return false;
+        if (len == size)
+            return false;
+        out[len++] = in->data[at];
+    }
+    if (len == 0 || (quoted && at == in->len))
+        return false;
+    *in = bytes_skip(*in, at + quoted);
+    *value = bytes_make(out, len);
+    return true;
+}
+
+/* is_forged: only we say what we have found out about a message (RFC 8601 5). What is no such field
+ * by RFC 8601 2.2 is none of anybody's: others may read our name in it. */
 static bool is_forged(const struct header_field *field, struct bytes hostname)
 {
-    struct bytes value = field->value;
+    uint8_t text[ADDRESS_LEN_MAX];
+    struct bytes in = field->value, id;
     if (!header_is(field, BYTES("Authentication-Results")))
         return false;
-    while (value.len > 0 && value.data[0] <= ' ')
-        value = bytes_skip(value, 1);
-    if (value.len < hostname.len ||
-        !bytes_equal_nocase(bytes_slice(value, 0, hostname.len), hostname))
-        return false;
-    value = bytes_skip(value, hostname.len);
-    return value.len == 0 || value.data[0] <= ' ' || value.data[0] == ';' || value.data[0] == '(';
+    if (!mailboxes_skip_space(&in) || !take_value(&in, &id, text, sizeof(text)) ||
+        !mailboxes_skip_space(&in))
+        return true;
+    while (in.len > 0 && in.data[0] >= '0' && in.data[0] <= '9') /* the version */
+        in = bytes_skip(in, 1);
+    if (!mailboxes_skip_space(&in) || (in.len > 0 && in.data[0] != ';'))
+        return true;
+    if (id.data[id.len - 1] == '.')
+        id.len--;
+    if (hostname.len > 0 && hostname.data[hostname.len - 1] == '.')
+        hostname.len--;
+    return bytes_equal_nocase(id, hostname);
 }
 
 /* is_dropped: a field that must not leave. */
@@ -185,9 +264,11 @@ static size_t take_fields(struct fixups *fixups, const struct fixups_facts *fact
 }
 
 /* has_bare: in BINARYMIME text may have bare CR and LF, but not here: others would see lines that
- * we have not judged. */
+ * we have not judged. Nor may any text have NUL here, where others end it (RFC 5322 4). */
 static bool has_bare(struct bytes section)
 {
+    if (section.len > 0 && memchr(section.data, 0, section.len) != NULL)
+        return true;
     for (size_t i = 0; i < section.len; i++) {
         if (section.data[i] == '\n' && (i == 0 || section.data[i - 1] != '\r'))
             return true;
@@ -264,7 +345,9 @@ static void add_sender(struct added *added, const struct fixups_facts *facts)
 static void add_fields(struct added *added, const struct fixups_facts *facts,
                        const struct findings *findings)
 {
-    bool own = findings->from_count == 1 && !findings->foreign && !findings->bad;
+    bool own = findings->anything
+                   ? findings->from && findings->from_count <= 1
+                   : findings->from_count == 1 && !findings->foreign && !findings->bad;
     if (!findings->date)
         add_date(added, facts->wall_us);
     if (!findings->message_id)
@@ -296,7 +379,8 @@ static_assert(FIXUPS_ADDED_MAX >= 4 + 6 + STAMP_DATE_LEN + 2 + 13 + ID_TEXT_LEN 
 
 enum reply fixups_mend(struct fixups *fixups, const struct fixups_facts *facts)
 {
-    struct findings findings = {.date = false};
+    bool anything = senders_owns_all(facts->rules->senders, facts->user);
+    struct findings findings = {.anything = anything, .any = anything || facts->rules->from_any};
     struct added added = {.len = 0};
     CHECK(!fixups->mended && fixups->watch.len <= fixups->len);
     fixups->mended = true;
@@ -312,7 +396,7 @@ enum reply fixups_mend(struct fixups *fixups, const struct fixups_facts *facts)
     if (has_bare(bytes_make(fixups->text, fields)))
         return REPLY_BARE_NEWLINE;
     size_t kept = take_fields(fixups, facts, fields, &findings);
-    if (!facts->rules->from_any && (findings.foreign || findings.bad))
+    if (!findings.any && (findings.foreign || findings.bad))
         return REPLY_NOT_YOUR_FROM;
     add_fields(&added, facts, &findings);
     put_together(fixups, kept, &added);

@@ -7,6 +7,7 @@
 
 #include "gateway/base/arena.h"
 #include "gateway/base/limits.h"
+#include "gateway/base/list.h"
 #include "gateway/receive/reply.h"
 #include "gateway/receive/submission.h"
 #include "parser/header.h"
@@ -15,15 +16,28 @@ enum {
     FIXUPS_ADDED_MAX = 1024, /* octets that are added to a section, at most */
     FIXUPS_HEADER_MAX = LIMIT_PIECE - FIXUPS_ADDED_MAX, /* of a section; more: 552 5.3.4 */
     FIXUPS_LARGE = 128, /* sections of more than 3 KiB that a worker can have at a time */
+    FIXUPS_LARGE_USER = FIXUPS_LARGE / 4, /* ... of one user: the others still have room */
+    FIXUPS_FROM_MAX = 1000,               /* addresses in From; more: 553 5.7.1 */
 };
 
 struct fixups;
 
-/* fixups_new takes the memory of one from the transaction's arena and `blocks`; `large` has blocks
- * of LIMIT_PIECE octets, for sections that grow. NULL: there is none. fixups_free gives blocks
- * back; NULL-safe. */
-struct fixups *fixups_new(struct arena *arena, struct blocks *blocks, struct blocks *large)
-    __attribute__((warn_unused_result));
+/* Room for sections that grow, of one worker. */
+struct fixups_pool {
+    struct blocks blocks; /* of LIMIT_PIECE octets */
+    struct list holders;  /* the fixups that have one */
+};
+
+/* fixups_pool_init makes room for `count`; false: no memory. fixups_pool_cleanup is legal on the
+ * zero value. */
+bool fixups_pool_init(struct fixups_pool *pool, uint32_t count) __attribute__((warn_unused_result));
+void fixups_pool_cleanup(struct fixups_pool *pool);
+
+/* fixups_new takes the memory of one, with a copy of the user's name, from the transaction's arena
+ * and `blocks`; `large` is for sections that grow. NULL: there is none. fixups_free gives blocks
+ * back, as soon as nobody looks at the text any more; NULL-safe, and it may come twice. */
+struct fixups *fixups_new(struct arena *arena, struct blocks *blocks, struct fixups_pool *large,
+                          struct bytes user) __attribute__((warn_unused_result));
 void fixups_free(struct fixups *fixups);
 
 /* fixups_room returns how many octets of message text can be taken now, at least 2, until the
@@ -46,7 +60,7 @@ struct fixups_facts {
 };
 
 /* fixups_mend judges and mends the section, once: when it is whole, or the text is over.
- * REPLY_NONE, or what refuses the message: 553 5.7.1 From, 550 5.6.11 a bare CR or LF. */
+ * REPLY_NONE, or what refuses the message: 553 5.7.1 From, 550 5.6.11 a bare CR or LF, or a NUL. */
 enum reply fixups_mend(struct fixups *fixups, const struct fixups_facts *facts);
 
 /* After fixups_mend: fixups_held is all that is to be stored in place of what was taken: the mended

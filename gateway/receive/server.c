@@ -443,8 +443,8 @@ static int init(struct server *server, struct worker *worker, const struct serve
         !directory_expansion_init(&server->expansion, LIMIT_RECIPIENTS) ||
         !blocks_init_sized(&server->lines, setup->worker.streams_max, LIMIT_LINE) ||
         !blocks_init_sized(&server->names, setup->worker.streams_max, SESSION_HELO_MAX + 1) ||
-        !blocks_init_sized(&server->headers, FIXUPS_LARGE, LIMIT_PIECE) ||
-        !init_identities(server, setup) || !init_chunks(server, setup))
+        !fixups_pool_init(&server->headers, FIXUPS_LARGE) || !init_identities(server, setup) ||
+        !init_chunks(server, setup))
         return -ENOMEM;
     use_options(server, setup->options);
     return 0;
@@ -516,7 +516,7 @@ int server_run(struct server *server, struct worker *worker, const struct server
     blocks_cleanup(&server->names);
     blocks_cleanup(&server->identities);
     blocks_cleanup(&server->chunks);
-    blocks_cleanup(&server->headers);
+    fixups_pool_cleanup(&server->headers);
     directory_expansion_free(&server->expansion);
     free(server->context.scratch);
     server->context.scratch = NULL;

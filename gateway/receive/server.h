@@ -12,6 +12,7 @@
 #include "gateway/receive/admission.h"
 #include "gateway/receive/authenticating.h"
 #include "gateway/receive/counters.h"
+#include "gateway/receive/fixups.h"
 #include "gateway/receive/server_options.h"
 #include "gateway/receive/session.h"
 #include "gateway/receive/trace.h"
@@ -65,12 +66,11 @@ struct server {
     struct log_port *log;
     struct trace_port trace;
     struct transaction_context context;
-    const struct hop *hop; /* NULL: next hops are not asked */
-    struct blocks chunks;  /* of COLLECTION_CHUNK octets: text that a next hop may take */
-    struct blocks headers; /* of LIMIT_PIECE octets: header sections of submitted mail */
+    const struct hop *hop;      /* NULL: next hops are not asked */
+    struct blocks chunks;       /* of COLLECTION_CHUNK octets: text that a next hop may take */
+    struct fixups_pool headers; /* large header sections of submitted mail */
     struct directory_expansion expansion; /* of the RCPT at hand */
-    struct blocks
-        lines; /* of LIMIT_LINE octets: unfinished command lines, one for each session at most */
+    struct blocks lines;      /* of LIMIT_LINE octets: unfinished commands, one for each session */
     struct blocks names;      /* of long HELO names, one for each session at most */
     struct blocks identities; /* of those who log in, one for each session at most */
     struct list waiting;      /* transactions, in the order of their commit_position */

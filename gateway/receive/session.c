@@ -429,6 +429,7 @@ void session_room_again(struct session *session)
 
 void session_settled(struct session *session, enum staging_outcome outcome)
 {
+    session->transaction->lost = outcome != STAGING_DURABLE;
     switch (outcome) {
     case STAGING_DURABLE: answer_message(session, REPLY_OK); break;
     case STAGING_FAILED: answer_message(session, REPLY_SPOOL_BROKEN); break;

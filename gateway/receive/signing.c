@@ -17,7 +17,7 @@ struct signing {
     struct server *server;
     struct transaction *transaction;
     const struct dkim_domain *domain; /* kept */
-    struct bytes header;              /* of the fixups */
+    struct dkim_header header;
     struct canon_body body;
     struct crypto_hash hash; /* of the canonical body, until it is whole */
     uint8_t body_hash[CRYPTO_SHA256_LEN];
@@ -69,7 +69,7 @@ struct signing *signing_new(struct session *session, const struct fixups *fixups
     dkim_domain_keep(domain);
     signing->server = server;
     signing->transaction = transaction;
-    signing->header = fixups_header(fixups);
+    dkim_header_begin(&signing->header, fixups_header(fixups));
     crypto_hash_begin(&signing->hash);
     return signing;
 }
@@ -101,7 +101,7 @@ void signing_body(struct signing *signing, struct bytes text)
 static void run(struct helper_job *job)
 {
     struct signing *signing = list_entry(job, struct signing, job);
-    signing->made = dkim_sign(signing->domain, signing->header, signing->body_hash, signing->now_s,
+    signing->made = dkim_sign(signing->domain, &signing->header, signing->body_hash, signing->now_s,
                               signing->out, signing->lens);
 }
 
@@ -109,8 +109,6 @@ static void run(struct helper_job *job)
 static void settle(struct signing *signing)
 {
     signing->ended = true;
-    if (!signing->transaction->holding) /* else its text is still to be stored */
-        fixups_free(signing->transaction->fixups);
     if (signing->made) {
         counter_add(&signing->server->counters.signed_messages, 1);
         return;

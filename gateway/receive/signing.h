@@ -11,9 +11,9 @@ struct signing;
 enum { SIGNING_LEN_MAX = DKIM_KEYS_MAX * DKIM_FIELD_MAX };
 
 /* signing_new: once the header section is whole, if its From domain has keys. NULL: nothing to be
- * signed, or (*refusal) no memory. It lies in the transaction's arena and looks at the header of
- * `fixups` until the signature is made. signing_over tells whether it may be freed now (no helper
- * works on it), as asking_over does. signing_free: NULL is allowed. */
+ * signed, or (*refusal) no memory. It lies in the transaction's arena; the header of `fixups` is
+ * hashed at once, so that its block needs not wait for the body. signing_over tells whether it may
+ * be freed now (no helper works on it), as asking_over does. signing_free: NULL is allowed. */
 struct signing *signing_new(struct session *session, const struct fixups *fixups,
                             enum reply *refusal) __attribute__((warn_unused_result));
 bool signing_over(const struct transaction *transaction) __attribute__((warn_unused_result));

@@ -67,8 +67,8 @@ bool submission_begin(struct session *session)
     transaction->envelope.flags |= ENVELOPE_SUBMITTED;
     transaction->message_size_max = rules->message_size_max;
     transaction->recipients_max = rules->recipients_max;
-    transaction->fixups =
-        fixups_new(&transaction->arena, server->context.blocks, server->context.headers);
+    transaction->fixups = fixups_new(&transaction->arena, server->context.blocks,
+                                     server->context.headers, authenticating_user(session));
     transaction->holding = true;
     return transaction->fixups != NULL;
 }
@@ -78,12 +78,13 @@ void submission_ended(struct session *session)
     struct server *server = session->server;
     const struct transaction *transaction = session->transaction;
     const struct submission_rules *rules = rules_of(session);
-    if (transaction->committed || server->quotas == NULL || rules == NULL)
+    bool kept = transaction != NULL && transaction->committed && !transaction->lost;
+    if (kept || server->quotas == NULL || rules == NULL)
         return;
     struct bytes user = authenticating_user(session);
     uint64_t now_us = server->worker->now_us;
     quotas_give(server->quotas, QUOTA_MESSAGES, rules->messages_per_hour, user, now_us);
-    for (uint32_t i = 0; i < transaction->rcpt_count; i++)
+    for (uint32_t i = 0; transaction != NULL && i < transaction->rcpt_count; i++)
         quotas_give(server->quotas, QUOTA_RECIPIENTS, rules->recipients_per_hour, user, now_us);
 }
 

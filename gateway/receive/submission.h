@@ -46,8 +46,8 @@ bool submission_has_user(const struct session *session);
 enum reply submission_mail(struct session *session, const struct command *mail);
 bool submission_begin(struct session *session) __attribute__((warn_unused_result));
 
-/* submission_ended: the session lets go of a transaction of submitted mail. What came to nothing
- * does not count. */
+/* submission_ended: the session lets go of a transaction of submitted mail, or there was no memory
+ * for one behind submission_mail (it has none then). What came to nothing does not count. */
 void submission_ended(struct session *session);
 
 /* submission_recipient judges a RCPT that the directory does not take: in a transaction of

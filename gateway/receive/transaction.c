@@ -118,6 +118,7 @@ static void refuse(const struct transaction_context *context, struct transaction
     transaction->refusal = why;
     transaction->pending_len = 0;
     forget_collection(context, transaction);
+    fixups_free(transaction->fixups);        /* however long the rest of the text takes */
     (void)stage_abort(context, transaction); /* transaction_free tries again */
 }
 
@@ -252,8 +253,7 @@ static bool stage_held(const struct transaction_context *context, struct transac
         transaction->envelope.text_len += held.len;
     }
     transaction->holding = false;
-    if (transaction->signing == NULL)
-        fixups_free(transaction->fixups);
+    fixups_free(transaction->fixups);
     return true;
 }
 

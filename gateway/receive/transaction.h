@@ -17,6 +17,7 @@
 struct asking;
 struct collection;
 struct fixups;
+struct fixups_pool;
 struct greylisting;
 struct session;
 struct signing;
@@ -25,9 +26,9 @@ struct signing;
 struct transaction_context {
     struct blocks *blocks;
     struct staging *staging;
-    struct blocks *chunks;    /* of COLLECTION_CHUNK octets, for text that is collected */
-    struct blocks *headers;   /* of LIMIT_PIECE octets, for header sections of submitted mail */
-    uint32_t blocks_reserved; /* that recipients must leave for everybody's replies and text */
+    struct blocks *chunks;       /* of COLLECTION_CHUNK octets, for text that is collected */
+    struct fixups_pool *headers; /* for large header sections of submitted mail */
+    uint32_t blocks_reserved;    /* that recipients must leave for everybody's replies and text */
     struct envelope_recipient
         *scratch; /* room for as many recipients as the configuration can allow */
     struct bytes hostname;
@@ -71,6 +72,7 @@ struct transaction {
     bool binary;             /* BODY=BINARYMIME: the law of lines does not apply */
     bool chunked;            /* BDAT */
     bool committed;          /* the COMMIT is staged, at commit_position */
+    bool lost;               /* ... but the disk did not take it */
     bool collecting;         /* text goes to `collection`, as long as it fits there */
     bool holding;            /* text goes to `fixups`, until that has the header section */
     uint32_t recipients_max; /* those of the context, or of submission */

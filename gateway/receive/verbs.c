@@ -142,8 +142,11 @@ static enum reply do_mail(struct session *session, const struct command *command
     if (unable != REPLY_NONE)
         return unable;
     session->transaction = transaction_new(&server->context, command, server_id_next(server));
-    if (session->transaction == NULL)
+    if (session->transaction == NULL) {
+        if (submitted)
+            submission_ended(session);
         return REPLY_NO_MEMORY;
+    }
     session->transaction->envelope.terms = terms;
     session->transaction->session = session;
     session->transaction->session_id = session->id;

@@ -177,6 +177,28 @@ class Changing(Case):
         self.judge(self.gateway.wait_messages("box", 1))
         self.judge(self.gateway.messages("gone"))
 
+    def test_large_headers_wait_for_nobody(self):
+        """What is signed of a large section is hashed when it is whole: uploads of bodies keep no room of it."""
+        signer = Signer(settings={"workers": "1"})
+        self.addCleanup(signer.gateway.close)
+        signer.gateway.start()
+        text = b"From: alice@example.org\r\n" + b"X: y\r\n" * 600 + b"\r\n"
+        clients = []
+        for number in range(40):
+            clients.append(signer.client())
+            clients[-1].expect(250, "MAIL FROM:<alice@example.org>")
+            clients[-1].expect(250, f"RCPT TO:<box{number}@example.org>")
+            clients[-1].expect(354, "DATA")
+            clients[-1].send(text)
+            self.assertTrue(clients[-1].silent(0.01))
+            clients[-1].send(b"body\r\n")
+            self.assertTrue(clients[-1].silent(0.01))
+        for client in clients:
+            client.send(b".\r\n")
+            client.expect(250)
+            client.close()
+        signer.gateway.stop()
+
     def test_drain_meanwhile(self):
         """A drain lets a message that is being signed be answered."""
         self.start()
@@ -218,6 +240,8 @@ class Tool(unittest.TestCase):
             before = file.read()
         again = run_tool("key", "example.org", "--selector", RSA, "-d", self.folder)
         self.assertEqual((again.returncode, again.stdout), (1, ""))
+        other = run_tool("key", "EXAMPLE.Org", "--selector", RSA.upper(), "-d", self.folder)  # that is the same one
+        self.assertEqual((other.returncode, other.stdout), (1, ""))
         with open(path, "rb") as file:
             self.assertEqual(file.read(), before)
 
@@ -231,7 +255,9 @@ class Tool(unittest.TestCase):
         self.assertRegex("".join(strings), r"^v=DKIM1; k=rsa; p=[A-Za-z0-9+/]+=*$")
         self.assertTrue(made.stdout.startswith("big._domainkey.example.org. IN TXT ( "))
         self.assertNotIn("PRIVATE", made.stdout + made.stderr)
-        chosen = run_tool("key", "example.org", "--type", "ed25519", "-d", self.folder)
+        self.assertIn(f'"big:{os.path.realpath(self.folder)}/example.org.big.key"', made.stderr)
+        chosen = run_tool("key", "example.org", "--type", "ed25519", "-d", os.path.relpath(self.folder))
+        self.assertRegex(chosen.stderr, r'"(e2\d{5}):' + re.escape(os.path.realpath(self.folder)) + r'/example.org.\1.key"')
         self.assertRegex(chosen.stdout, r"^e2\d{5}\._domainkey\.example\.org\. IN TXT "
                                         r"\( \"v=DKIM1; k=ed25519; p=.{44}\" \)$")
 
@@ -239,6 +265,7 @@ class Tool(unittest.TestCase):
         for code, words in ((64, ()), (64, ("key",)), (64, ("key", "-bad-")),
                             (64, ("key", "example.org", "--bits", "512")), (64, ("key", "bücher.example")),
                             (64, ("key", "example.org", "--type", "dsa")),
+                            (64, ("key", "example.org", "--type", "ed25519", "--bits", "2048")),
                             (64, ("key", "example.org", "--selector", "a b")), (64, ("record", "example.org")),
                             (64, ("key", "example.org", "--nothing")),
                             (66, ("record", "example.org", "--selector", "x")),

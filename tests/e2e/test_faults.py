@@ -6,6 +6,7 @@ import subprocess
 import time
 import unittest
 
+import submitters
 from harness import FLAVOUR, PATIENCE_S, Gateway, quote, seed, wait_until
 from load import Arrivals, Load, make
 
@@ -344,6 +345,42 @@ class Faults(unittest.TestCase):
             self.assertTrue(self.send(client, 1000), self.refusals)
         self.allow_delivery()
         self.wait_all()
+        self.gateway.stop()
+
+    def test_quota_of_lost_mail(self):
+        """What the disk did not take does not count as sent by the user."""
+        self.gateway = submitters.gateway(("alice",), {"submission.messages_per_hour": "2",
+                                                       "submission.recipients_per_hour": "2"})
+        self.addCleanup(self.gateway.close)
+        self.start_with_faults()
+        text = b"From: alice@example.org\r\n\r\nx\r\n.\r\n"
+        address = self.gateway.at["submission"]
+        clients = [submitters.Submitter(address) for _ in range(2)]
+
+        def begin(client):
+            client.envelope("alice@example.org", "q@example.org")
+            client.expect(354, "DATA")
+
+        def ready():
+            with submitters.Client(address) as client:
+                return client.reply().code == 220
+
+        for client in clients:
+            begin(client)
+        self.weather("write EIO always .segment", "sync EIO always .segment")
+        for client in clients:
+            client.send(text)
+        for client in clients:
+            client.expect(451)
+        self.weather()
+        wait_until(ready, "the disk again")
+        for client in clients:
+            begin(client)
+            client.send(text)
+            client.expect(250)
+        clients[0].refused(450, "4.7.1", "MAIL FROM:<alice@example.org>")
+        for client in clients:
+            client.close()
         self.gateway.stop()
 
     def test_maildir_errors(self):

@@ -126,6 +126,22 @@ class OpenRelay(unittest.TestCase):
         self.assertEqual(self.sink.messages(), [])
         self.gateway.stop()
 
+    def test_literals_of_this_machine(self):
+        """What listens on loopback is nothing that users write to, in no spelling; others are abroad."""
+        self.gateway.start()
+        with Submitter(self.gateway.at["submission"], "alice") as client:
+            for literal in ("127.0.0.1", "127.255.1.2", "0.0.0.0", "IPv6:::1", "ipv6:0:0:0:0:0:0:0:1", "IPv6:::",
+                            "IPv6:::ffff:127.0.0.1", "IPv6:::FFFF:7f00:1", "IPv6:::ffff:0.0.0.0"):
+                client.expect(250, "MAIL FROM:<alice@example.org>")
+                reply = client.command(f"RCPT TO:<{VICTIM}@[{literal}]>")
+                self.assertEqual((reply.code, reply.enhanced), (550, "5.7.1"), literal)
+                client.expect(250, "RSET")
+            for literal in ("192.0.2.1", "126.0.0.1", "IPv6:2001:db8::1", "IPv6:::ffff:192.0.2.1"):
+                client.expect(250, "MAIL FROM:<alice@example.org>")
+                client.expect(250, f"RCPT TO:<{VICTIM}@[{literal}]>")
+                client.expect(250, "RSET")
+        self.gateway.stop()
+
     def test_words_that_say_who(self):
         """At the MX nobody can say that he is somebody."""
         self.gateway.start()

@@ -117,6 +117,26 @@ class Reload(unittest.TestCase):
     def mail():
         return message("reload").replace(b"From: ", b"From: alice@example.org\r\nX-Old: ")
 
+    def test_other_backend(self):
+        """From users to Dovecot only a restart leads: until then those go on who were users last."""
+        self.put("users", f"alice:{logins.sha512('first')}\n")
+        with self.gateway("") as gateway, contextlib.ExitStack() as self.clients:
+            self.log_in(gateway, "alice", "first")
+            self.put("users", f"alice:{logins.sha512('second')}\n")
+            self.reload(gateway)
+            for _ in range(2):
+                gateway.more = 'auth { dovecot = "unix:/nowhere/auth-client" delay_ms = 0 }\n'
+                gateway.write_configuration()
+                self.reload(gateway)
+                self.assertIn("auth.dovecot", str(gateway.events("reload_needs_restart")))
+                self.log_in(gateway, "alice@example.org", "second")
+                self.log_in(gateway, "alice", "first", 535)
+            self.put("users", f"bob:{logins.sha512('bob')}\n")
+            self.configured(gateway, "")
+            self.reload(gateway)
+            self.log_in(gateway, "bob", "bob")
+            self.log_in(gateway, "alice", "second", 535)
+
     def test_mistakes(self):
         good = f"alice:{logins.sha512('first')}\n"
         self.put("users", good)

@@ -9,6 +9,7 @@ import unittest
 
 import submitters
 from harness import seed, split_delivered, stuff, wait_until
+from reports import Hop
 from sink import Sink
 from submitters import Submitter
 
@@ -73,6 +74,9 @@ class Rules(unittest.TestCase):
         relay = self.client(gateway, "relay")
         relay.expect(250, "MAIL FROM:<anybody@anywhere.example>")
         relay.expect(250, "RSET")
+        for value in (b"root (Cron Daemon)", b"MAILER-DAEMON", b"x@foo_bar.example"):  # "*" is anything at all
+            self.assertEqual(relay.transfer(b"From: " + value + b"\r\n\r\nx\r\n", "x@foo.example",
+                                            ["bob@example.org"]).code, 250)
         self.stop(gateway)
 
     def send(self, gateway, text, code=250, enhanced="2.0.0", sender="alice@example.org", body=""):
@@ -126,11 +130,14 @@ class Rules(unittest.TestCase):
         for value in (b"x@evil.example", b'"alice@example.org" <x@evil.example>', b"bob@example.org",
                       b"alice@example.org, x@evil.example", b"alice@example.org <x@evil.example>",
                       b"g: x@evil.example;", b"(alice@example.org) x@evil.example", b"alice", b"Alice <alice@example.org",
-                      b"\r\n\tx@evil.example", b'"alice@example.org"@evil.example', "\u00e9@example.org".encode()):
+                      b"\r\n\tx@evil.example", b"(PayPal service@paypal.example)", b'"ceo@evil.example":;', b"",
+                      b'"ceo@evil.example\r\n " <alice@example.org>', b'"Alice" [x] <alice@example.org>',
+                      b'"alice@example.org"@evil.example', "\u00e9@example.org".encode()):
             self.send(gateway, b"From: " + value + b"\r\n\r\nx\r\n", 553, "5.7.1")
         self.send(gateway, FROM + b"FROM : x@evil.example\r\n\r\nx\r\n", 553, "5.7.1")
         self.send(gateway, b"From: x@evil.example\r\n\r\nx\r\n", 553, "5.7.1", sender="")
         self.send(gateway, b"Subject: x\nFrom: x@evil.example\r\n\r\n", 550, "5.6.11", body=" BODY=BINARYMIME")
+        self.send(gateway, WHOLE + b"Subject: a\0b\r\n\r\nx\r\n", 550, "5.6.11")
         self.assertEqual(os.listdir(gateway.mail), [])
         for value in (b'"alice"@example.org', b"sales(x)@(y)example . org", b"=?utf-8?q?x?= <ALICE+a@example.ORG>",
                       b"<@x,@y:who.ever@example.com>", b"g: alice@example.org, info+1@example.net;"):
@@ -180,25 +187,41 @@ class Rules(unittest.TestCase):
         self.stop(gateway)
 
     def test_bound_of_large_headers(self):
-        """128 large sections at a time for a worker; more are put off, and none is kept for ever."""
-        gateway = self.start(("workers", "1"))
+        """128 large sections at a time for a worker, 32 of them of one user; more are put off, and none is kept for
+        ever."""
+        users = ("alice", "bob", "carol", "dave")
+        gateway = self.start(("workers", "1"), names=users)
         header = WHOLE + b"X: y\r\n" * 600
-        clients = [self.client(gateway) for _ in range(132)]
-        for client in clients:
-            client.envelope("alice@example.org", "bob@example.org")
-            client.expect(354, "DATA")
-        for client in clients:
-            client.send(header)
+        clients = []
+        for user in users * 33:
+            clients.append(self.client(gateway, user))
+            clients[-1].envelope(f"{user}@example.org", "bob@example.org")
+            clients[-1].expect(354, "DATA")
+            clients[-1].send(header.replace(b"alice", user.encode()))
         wait_until(lambda: all(client.silent(0.001) for client in clients), "silence")
         codes = []
         for client in clients:
             client.send(b"\r\nbody\r\n.\r\n")
         for client in clients:
             codes.append(client.reply().code)
-        self.assertEqual((codes.count(250), codes.count(452)), (128, 4), codes)
-        for client in clients[:20]:
+        self.assertEqual(codes, [250] * 128 + [452] * 4, codes)
+        for client in clients[:80:4]:
             self.assertEqual(client.transfer(header + b"\r\n", "alice@example.org", ["bob@example.org"]).code, 250)
         gateway.wait_messages("bob", 148)
+        self.stop(gateway)
+
+    def test_refused_header_gives_room_back(self):
+        """A large section that was refused does not wait for the end of its text: others have the room at once."""
+        gateway = self.start(("workers", "1"))
+        header = b"X: y\r\n" * 600
+        clients = [self.client(gateway) for _ in range(40)]
+        for client in clients:
+            client.envelope("alice@example.org", "bob@example.org")
+            client.expect(354, "DATA")
+            client.send(b"From: eve@evil.example\r\n" + header + b"\r\nbody")
+            self.assertTrue(client.silent(0.01))
+        again = self.client(gateway)
+        self.assertEqual(again.transfer(WHOLE + header + b"\r\n", "alice@example.org", ["bob@example.org"]).code, 250)
         self.stop(gateway)
 
     def test_crowded_ring(self):
@@ -316,6 +339,38 @@ class Rules(unittest.TestCase):
                 self.assertEqual(mx.transfer(WHOLE + b"\r\nx\r\n", "s@client.example", ["team@example.org"]).code, 250)
             wait_until(lambda: any("@srs.example.org" in line["from"] for line in sink.messages()), "SRS")
             self.stop(gateway)
+
+    def test_far_local_parts(self):
+        """Elsewhere a local part may be longer than any of ours."""
+        gateway = self.start(words='relay { deliver = {"smtp:127.0.0.1:1"} }\n')
+        client = self.client(gateway)
+        client.expect(250, "MAIL FROM:<alice@example.org>")
+        long = "a" * 70
+        for code, domain in ((501, "example.org"), (501, "EXAMPLE.org"), (250, "far.example"), (250, "[192.0.2.1]")):
+            client.expect(code, f"RCPT TO:<{long}@{domain}>")
+        self.stop(gateway)
+
+    def test_nobody_is_asked(self):
+        """A user's client hears at once, and what a next hop says of it comes as a bounce: it is not asked while he
+        waits, as it is for strangers."""
+        for words in ("mode = through", "verify = callahead"):
+            with self.subTest(words), Hop({"RCPT": b"550 5.1.1 Nobody"}) as hop:
+                gateway = self.start(domains={"example.org": (["alice"], "maildir:{mail}/%d/%u"),
+                                              "hop.example": (["*"], hop.target, words)})
+                client = self.client(gateway)
+                client.expect(250, "MAIL FROM:<alice@example.org>")
+                client.expect(250, "RCPT TO:<far@hop.example>")
+                self.assertEqual(hop.commands, [])
+                client.expect(354, "DATA")
+                client.send(WHOLE + b"\r\nx\r\n.\r\n")
+                client.expect(250)
+                bounce, = gateway.wait_messages("alice", 1)
+                self.assertIn(b"far@hop.example", bounce)
+                with gateway.client() as mx:
+                    mx.hello()
+                    mx.expect(250, "MAIL FROM:<x@client.example>")
+                    mx.expect(550, "RCPT TO:<far@hop.example>")
+                self.stop(gateway)
 
     def test_bounces_to_the_user(self):
         with Sink("--refuse", "rcpt=100%") as sink:

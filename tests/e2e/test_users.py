@@ -114,6 +114,13 @@ class Users(unittest.TestCase):
         self.assertEqual(json.loads(self.run_tool("list", "--json").splitlines()[0]),
                          {"user": "zoe", "scheme": "SHA512-CRYPT"})
 
+        said = tool("passwd", "locked", "--scheme", "SHA512-CRYPT", "-f", self.path, password="y\n")
+        self.assertEqual(said.returncode, 0)
+        self.assertIn("stays locked", said.stderr)
+        self.assertRegex(self.lines()[3], r"^locked:!\{SHA512-CRYPT\}\$6\$rounds=100000\$[^:]+$")
+        self.reload(gateway)
+        self.assertEqual(self.code(gateway, "locked", "y"), 535)
+
         self.run_tool("remove", "alice")
         self.assertIn("no such user", self.run_tool("remove", "alice", code=1))
         self.assertIn("no such user", self.run_tool("passwd", "alice", password="x\n", code=1))

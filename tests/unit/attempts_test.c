@@ -16,21 +16,36 @@ static struct bytes alice(void)
     return BYTES("alice");
 }
 
+static enum attempt_verdict begin(struct attempts *attempts, const struct attempt_limits *in_force,
+                                  const union address_any *peer, struct bytes user, uint64_t now,
+                                  struct attempt_room *room)
+{
+    bool undecided;
+    enum attempt_verdict verdict =
+        attempts_begin(attempts, in_force, peer, user, now, room, &undecided);
+    if (verdict != ATTEMPT_OK)
+        assert_int_equal(room->limits[0] + room->limits[1] + room->limits[2], 0);
+    return verdict;
+}
+
 /* guess is a whole attempt that fails. */
 static enum attempt_verdict guess(struct attempts *attempts, const struct attempt_limits *in_force,
                                   const union address_any *peer, struct bytes user, uint64_t now)
 {
-    enum attempt_verdict verdict = attempts_begin(attempts, in_force, peer, now);
-    return verdict != ATTEMPT_OK ? verdict : attempts_user(attempts, in_force, peer, user, now);
+    struct attempt_room room;
+    enum attempt_verdict verdict = begin(attempts, in_force, peer, user, now, &room);
+    attempts_failed(attempts, &room, now);
+    return verdict;
 }
 
 /* login is one that passes, unless it may not even begin. */
 static bool login(struct attempts *attempts, const struct attempt_limits *in_force,
                   const union address_any *peer, struct bytes user, uint64_t now)
 {
-    if (guess(attempts, in_force, peer, user, now) != ATTEMPT_OK)
+    struct attempt_room room;
+    if (begin(attempts, in_force, peer, user, now, &room) != ATTEMPT_OK)
         return false;
-    attempts_passed(attempts, in_force, peer, user, now);
+    attempts_passed(attempts, &room, peer, user, now);
     return true;
 }
 
@@ -127,7 +142,7 @@ static void who_logs_in_is_never_limited(void **state)
         seen += guesses(attempts, &limits, &peer, alice(), 100 * hour, 1);
         (void)login(attempts, &limits, &peer, alice(), 100 * hour);
     }
-    assert_int_equal(seen, 5);
+    assert_int_equal(seen, 8); /* the user's limit: he is known there */
     attempts_free(attempts);
 }
 
@@ -136,18 +151,75 @@ static void many_at_once_guess_no_more(void **state)
     (void)state;
     struct attempts *attempts = attempts_new(0);
     union address_any peer = client_at("192.0.2.1:1");
-    uint32_t begun = 0;
-    for (uint32_t i = 0; i < 100; i++)
-        begun += attempts_begin(attempts, &limits, &peer, hour) == ATTEMPT_OK;
-    assert_int_equal(begun, 5);
-    /* Withdrawn before or after a name was told: as if it had never been. */
+    struct attempt_room rooms[5], none;
+    bool undecided = true;
+    for (uint32_t i = 0; i < 5; i++) {
+        assert_int_equal(
+            attempts_begin(attempts, &limits, &peer, alice(), hour, &rooms[i], &undecided),
+            ATTEMPT_OK);
+        assert_false(undecided);
+    }
+    /* The others may come to nothing: that is no reason to refuse this one for good. */
+    assert_int_equal(attempts_begin(attempts, &limits, &peer, alice(), hour, &none, &undecided),
+                     ATTEMPT_ADDRESS_OVER);
+    assert_true(undecided);
+    assert_int_equal(attempts_look(attempts, &limits, &peer, alice(), hour), ATTEMPT_OK);
+    attempts_failed(attempts, &none, hour); /* there is nothing of it */
     for (uint32_t i = 0; i < 5; i++)
-        attempts_withdrawn(attempts, &limits, &peer, BYTES(""), hour);
+        attempts_withdrawn(attempts, &rooms[i], hour);
     for (uint32_t i = 0; i < 100; i++) {
-        assert_int_equal(guess(attempts, &limits, &peer, alice(), hour), ATTEMPT_OK);
-        attempts_withdrawn(attempts, &limits, &peer, alice(), hour);
+        assert_int_equal(begin(attempts, &limits, &peer, alice(), hour, &none), ATTEMPT_OK);
+        attempts_withdrawn(attempts, &none, hour);
     }
     assert_int_equal(guesses(attempts, &limits, &peer, alice(), hour, 9), 5);
+    assert_int_equal(attempts_begin(attempts, &limits, &peer, alice(), hour, &none, &undecided),
+                     ATTEMPT_ADDRESS_OVER);
+    assert_false(undecided);
+    assert_int_equal(attempts_look(attempts, &limits, &peer, alice(), hour), ATTEMPT_ADDRESS_OVER);
+    attempts_free(attempts);
+}
+
+/* Where room was taken it is given back, although the user is known by then, or limits differ. */
+static void given_back_where_it_was_taken(void **state)
+{
+    (void)state;
+    struct attempts *attempts = attempts_new(0);
+    union address_any home = client_at("192.0.2.1:1"), evil = client_at("203.0.113.1:1");
+    struct attempt_room rooms[6];
+    for (uint32_t i = 0; i < 6; i++)
+        assert_int_equal(begin(attempts, &users_only, &home, alice(), hour, &rooms[i]), ATTEMPT_OK);
+    for (uint32_t i = 0; i < 6; i++)
+        attempts_passed(attempts, &rooms[i], &home, alice(), hour);
+    assert_int_equal(guesses(attempts, &users_only, &evil, alice(), hour, 99), 8);
+    assert_int_equal(guesses(attempts, &users_only, &home, alice(), hour, 99), 8);
+    static const struct attempt_limits one = {.per_address = 1}, four = {.per_address = 4};
+    union address_any other = client_at("198.51.100.1:1");
+    bool undecided;
+    assert_int_equal(attempts_begin(attempts, &one, &other, alice(), hour, &rooms[0], &undecided),
+                     ATTEMPT_OK);
+    assert_int_equal(attempts_begin(attempts, &four, &other, alice(), hour, &rooms[1], &undecided),
+                     ATTEMPT_ADDRESS_OVER);
+    attempts_withdrawn(attempts, &rooms[0], hour);
+    for (uint32_t i = 0; i < 4; i++)
+        assert_int_equal(
+            attempts_begin(attempts, &four, &other, alice(), hour, &rooms[i], &undecided),
+            ATTEMPT_OK);
+    attempts_free(attempts);
+}
+
+/* A backend may call many names the same user. */
+static void another_name(void **state)
+{
+    (void)state;
+    struct attempts *attempts = attempts_new(0);
+    union address_any evil = client_at("203.0.113.1:1");
+    for (uint32_t i = 0; i < 8; i++) {
+        assert_int_equal(attempts_look(attempts, &users_only, &evil, alice(), hour), ATTEMPT_OK);
+        attempts_also_failed(attempts, &limits, &evil, alice(), hour);
+    }
+    assert_int_equal(attempts_look(attempts, &users_only, &evil, alice(), hour), ATTEMPT_USER_OVER);
+    assert_int_equal(guess(attempts, &users_only, &evil, alice(), hour), ATTEMPT_USER_OVER);
+    assert_int_equal(guesses(attempts, &limits, &evil, BYTES("bob"), hour, 9), 5);
     attempts_free(attempts);
 }
 
@@ -200,9 +272,8 @@ static void no_limits(void **state)
     union address_any peer = client_at("192.0.2.1:1");
     assert_int_equal(guesses(attempts, &none, &peer, alice(), hour, 10000), 10000);
     assert_true(login(attempts, &none, &peer, alice(), hour));
-    attempts_withdrawn(attempts, &none, &peer, alice(), hour);
     /* Limits that a reload brings begin then. */
-    assert_int_equal(guesses(attempts, &limits, &peer, alice(), hour, 99), 5);
+    assert_int_equal(guesses(attempts, &limits, &peer, BYTES("bob"), hour, 99), 5);
     attempts_free(attempts);
 }
 
@@ -214,7 +285,7 @@ static void names(void **state)
     union address_any peer = client_at("192.0.2.1:1");
     static uint8_t name[5000];
     uint8_t fill = 0;
-    for (size_t len = 0; len < sizeof(name); len = len * 2 + 1) {
+    for (size_t len = 1; len < sizeof(name); len = len * 2 + 1) {
         memset(name, fill++, sizeof(name));
         assert_int_equal(guesses(attempts, &users_only, &peer, bytes_make(name, len), hour, 99), 8);
     }
@@ -279,6 +350,8 @@ int main(void)
         cmocka_unit_test(a_user_from_everywhere),
         cmocka_unit_test(who_logs_in_is_never_limited),
         cmocka_unit_test(many_at_once_guess_no_more),
+        cmocka_unit_test(given_back_where_it_was_taken),
+        cmocka_unit_test(another_name),
         cmocka_unit_test(known_networks),
         cmocka_unit_test(known_for_thirty_days),
         cmocka_unit_test(no_limits),

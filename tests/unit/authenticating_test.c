@@ -273,24 +273,27 @@ static void test_full(void **state)
     stop(0);
 }
 
-/* Clients that leave while the backend is asked: with and without an answer behind them. */
+/* Clients that leave while the backend is asked: at once, or in order, when nobody else will tell
+ * of it; with and without an answer behind them, and with octets that nobody reads. */
 static void test_gone(void **state)
 {
     (void)state;
     front_start(0, false);
     will(LOGIN_PASSED, bytes_make(NULL, 0), BYTES("alice"));
-    for (uint32_t i = 1; i <= 4; i++) {
+    for (uint32_t i = 1; i <= 12; i++) {
         int client = enter();
         front_say(client, GUESS);
         wait_for(&backend.begun, i);
-        struct linger reset = {.l_onoff = 1};
+        if (i > 8)
+            front_say(client, "NOOP\r\n");
+        struct linger reset = {.l_onoff = i <= 4};
         assert_int_equal(setsockopt(client, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)), 0);
         close(client);
-        if (i % 2 == 0)
+        if (i % 2 == 0 && i <= 4)
             atomic_store(&backend.due, true);
         wait_for(&backend.ended, i);
     }
-    stop(4);
+    stop(12);
 }
 
 /* The backend's being away is no failure of the client's; a refusal is. */
@@ -320,6 +323,74 @@ static void test_attempts(void **state)
     front_hear(client, "454 4.7.0 Too many ");
     leave(client);
     stop(8);
+    attempts_free(front.attempts);
+}
+
+/* A guess waits for others that have the room, in both ways to the backend: until they have passed,
+ * or failed. Who has left waits no more. */
+static void test_waits(void **state)
+{
+    (void)state;
+    front.attempts = attempts_new(100);
+    front.attempt_limits = (struct attempt_limits){.per_address = 1};
+    front_start(0, false);
+    int first = enter(), second = enter(), gone = enter();
+    front_say(second, "AUTH PLAIN\r\n"); /* takes no room */
+    atomic_store(&backend.at_once, true);
+    will(LOGIN_CHALLENGE, bytes_make(NULL, 0), bytes_make(NULL, 0));
+    front_hear(second, "334 ");
+    front_say(second, "*\r\n");
+    front_hear(second, "501 5.7.0 ");
+    atomic_store(&backend.at_once, false);
+    front_say(first, GUESS);
+    wait_for(&backend.begun, 2);
+    front_say(second, GUESS);
+    front_say(gone, GUESS);
+    front_hears_nothing(second);
+    close(gone);
+    will(LOGIN_PASSED, bytes_make(NULL, 0), BYTES("alice@example.org"));
+    atomic_store(&backend.due, true);
+    front_hear(first, "235 2.7.0 ");
+    wait_for(&backend.begun, 3);
+    assert_memory_equal(backend.heard, "\0alice\0x", 8);
+    int third = enter();
+    front_say(third, GUESS);
+    front_hears_nothing(third);
+    will(LOGIN_REFUSED, bytes_make(NULL, 0), BYTES("alice@example.org"));
+    atomic_store(&backend.due, true);
+    front_hear(second, "535 5.7.8 ");
+    front_hear(third, "454 4.7.0 Too many ");
+    leave(first);
+    leave(second);
+    leave(third);
+    stop(3);
+    attempts_free(front.attempts);
+}
+
+/* Names that are one user to the backend: what is guessed with all of them counts for him. */
+static void test_other_names(void **state)
+{
+    (void)state;
+    front.attempts = attempts_new(100);
+    front.attempt_limits = (struct attempt_limits){.per_user = 2};
+    front_start(0, false);
+    int client = enter();
+    atomic_store(&backend.at_once, true);
+    will(LOGIN_REFUSED, bytes_make(NULL, 0), BYTES("boss"));
+    front_say(client, GUESS);
+    front_hear(client, "535 5.7.8 ");
+    front_say(client, "AUTH PLAIN AGIAeA==\r\n");
+    front_hear(client, "535 5.7.8 ");
+    front_say(client, "AUTH PLAIN AGMAeA==\r\n");
+    front_hear(client, "454 4.7.0 Too many ");
+    will(LOGIN_PASSED, bytes_make(NULL, 0), BYTES("boss"));
+    front_say(client, "AUTH PLAIN AGMAeA==\r\n");
+    front_hear(client, "454 4.7.0 Too many ");
+    will(LOGIN_PASSED, bytes_make(NULL, 0), BYTES("carol"));
+    front_say(client, "AUTH PLAIN AGMAeA==\r\n");
+    front_hear(client, "235 2.7.0 ");
+    leave(client);
+    stop(5);
     attempts_free(front.attempts);
 }
 
@@ -380,6 +451,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_full, set_up, front_tear_down),
         cmocka_unit_test_setup_teardown(test_gone, set_up, front_tear_down),
         cmocka_unit_test_setup_teardown(test_attempts, set_up, front_tear_down),
+        cmocka_unit_test_setup_teardown(test_waits, set_up, front_tear_down),
+        cmocka_unit_test_setup_teardown(test_other_names, set_up, front_tear_down),
         cmocka_unit_test_setup_teardown(test_nameless, set_up, front_tear_down),
         cmocka_unit_test_setup_teardown(test_drain, set_up, front_tear_down),
     };

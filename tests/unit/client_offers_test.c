@@ -232,9 +232,10 @@ static void deliver_by_dsn(void **state)
         const char *offer;
         const char *first, *second, *third;
     } cases[] = {
-        {0,                  "S 250-SIZE",      " NOTIFY=FAILURE,DELAY", " NOTIFY=SUCCESS,DELAY", " NOTIFY=NEVER"},
-        {ENVELOPE_BY_TRACE,  "S 250-SIZE",      " NOTIFY=FAILURE,DELAY", " NOTIFY=SUCCESS,DELAY", " NOTIFY=NEVER"},
-        {0,                  "S 250-DELIVERBY", "",                      " NOTIFY=SUCCESS",       " NOTIFY=NEVER"},
+        {0,                 "S 250-SIZE",      " NOTIFY=FAILURE,DELAY", " NOTIFY=SUCCESS,DELAY", " NOTIFY=NEVER"},
+        {ENVELOPE_BY_TRACE, "S 250-SIZE",      " NOTIFY=FAILURE,DELAY", " NOTIFY=SUCCESS,DELAY",
+         " NOTIFY=NEVER"                                                                                        },
+        {0,                 "S 250-DELIVERBY", "",                      " NOTIFY=SUCCESS",       " NOTIFY=NEVER"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char mail[80], to[3][80];
@@ -551,6 +552,7 @@ int main(void)
         TWICE(dsn),
         TWICE(requiretls_in_clear),
         TWICE(deliver_by),
+        TWICE(deliver_by_dsn),
         TWICE(priority),
         TWICE(keywords),
         TWICE(stepwise),

@@ -18,8 +18,11 @@
 #define WRONG  SCRATCH_WRONG
 #define SUBMISSION                                                                                 \
     "listener \"s\" { address = {\"127.0.0.1:587\"} role = submission auth = plaintext }\n"
-#define USERS "auth { users = users }\n"
-#define HOUSE NEEDED SUBMISSION USERS
+#define USERS  "auth { users = users }\n"
+#define HOUSE  NEEDED SUBMISSION USERS
+#define DOMAIN "auth { users = users domain = example.org }\n"
+#define HOME   NEEDED SUBMISSION DOMAIN
+#define IDLE   "auth, submission, sender and dkim do nothing: no listener has role = submission\n"
 
 /* "correct horse" */
 #define HASH                                                                                       \
@@ -48,6 +51,7 @@ static int begin(void **state)
         return -1;
     write_text("users", "# staff\n\nalice:" HASH "\nbob@example.net:" HASH ":1000:1000::/home\n");
     write_text("nobody", "# not yet\n");
+    write_text("locked", "carol@example.org:!\ndave@example.org:*\n");
     write_text("senders", "# more\n\nalice: sales@example.org , *@example.net\n"
                           "bob@example.net:bob+*@example.org\n");
     write_key("ed.key", SIGNATURE_ED25519, 0);
@@ -208,11 +212,11 @@ static void mistakes(void **state)
               "listener two { address = {\"127.0.0.1:1\"} role = submission auth = always }",
               "5: listener.auth: \"always\" is none of tls, plaintext\n"),
         WRONG(HOUSE "sender alice { }", "6: sender \"alice\" has no addresses\n"),
-        WRONG(
-            HOUSE "sender alice {\n addresses = {\"a@example.org\", \"a@@b\"} }",
-            "7: sender \"a@@b\": not \"user@domain\", \"user+*@domain\", \"*@domain\" or \"*\"\n"),
+        WRONG(HOUSE "sender alice {\n addresses = {\"a@example.org\", \"a@@b\"} }",
+              "7: sender \"alice\": \"a@@b\": not \"user@domain\", \"user+*@domain\", \"*@domain\" "
+              "or \"*\"\n"),
         WRONG(HOUSE "sender \"\" { addresses = {\"a@example.org\"} }",
-              "6: sender \"a@example.org\": a user's name has 1 to 255 octets\n"),
+              "6: sender \"\": \"a@example.org\": a user's name has 1 to 255 octets\n"),
         WRONG(HOUSE "submission { senders = senders }",
               "6: submission.senders: a file is \"@FILE\"\n"),
         WRONG(HOUSE "submission { senders = \"@nowhere\" }",
@@ -287,12 +291,13 @@ static void mistakes_of_files(void **state)
     write_text("bad",
                "alice: a@example.org\n\nno colon here\n : b@example.org\nbob: c@example.org,,\n");
     static const struct scratch_wrong senders_cases[] = {
-        WRONG(
-            HOUSE "submission { senders = \"@bad\" }",
-            "/bad:3: senders: a line is \"user: address, address\"\n"
-            "/bad:4: senders: a line is \"user: address, address\"\n"
-            "/bad:5: sender \"\": not \"user@domain\", \"user+*@domain\", \"*@domain\" or \"*\"\n"
-            "/bad:5: sender \"\": not \"user@domain\", \"user+*@domain\", \"*@domain\" or \"*\"\n"),
+        WRONG(HOUSE "submission { senders = \"@bad\" }",
+              "/bad:3: senders: a line is \"user: address, address\"\n"
+              "/bad:4: senders: a line is \"user: address, address\"\n"
+              "/bad:5: sender \"bob\": \"\": not \"user@domain\", \"user+*@domain\", \"*@domain\" "
+              "or \"*\"\n"
+              "/bad:5: sender \"bob\": \"\": not \"user@domain\", \"user+*@domain\", \"*@domain\" "
+              "or \"*\"\n"),
     };
     scratch_all_wrong(senders_cases, 1);
     write_text("bad", "alice:" HASH "\n"
@@ -356,14 +361,26 @@ static void warnings(void **state)
 {
     (void)state;
     static const struct scratch_wrong cases[] = {
-        WRONG(HOUSE DKIM, ""),
+        WRONG(HOME DKIM, ""),
         WRONG(NEEDED, ""),
-        WRONG(NEEDED USERS, "auth and dkim do nothing: no listener has role = submission\n"),
-        WRONG(NEEDED DKIM, "auth and dkim do nothing: no listener has role = submission\n"),
-        WRONG(NEEDED USERS
+        WRONG(HOUSE, "users /users: \"alice\" has no domain, and so no address without "
+                     "auth.domain\n"),
+        WRONG(HOME "sender ALICE { addresses = {\"*\"} }", ""),
+        WRONG(HOME "submission { senders = \"@senders\" }", ""),
+        WRONG(HOME "sender alice@example.org { addresses = {\"*\"} }\n"
+                   "sender carol { addresses = {\"*\"} }",
+              "sender \"alice@example.org\": users /users has nobody of that name\n"),
+        WRONG(NEEDED SUBMISSION "auth { users = locked }",
+              "users /locked: all are locked, so nobody can log in\n"),
+        WRONG(NEEDED "submission { results = true }", IDLE),
+        WRONG(NEEDED "submission { }", ""),
+        WRONG(NEEDED "sender alice { addresses = {\"*\"} }", IDLE),
+        WRONG(NEEDED DOMAIN, IDLE),
+        WRONG(NEEDED DKIM, IDLE),
+        WRONG(NEEDED DOMAIN
               "listener s { address = {\"127.0.0.1:587\", \"[::1]:587\"} role = submission }",
               "listener \"s\": nobody can log in: it has neither TLS nor auth = plaintext\n"),
-        WRONG(NEEDED USERS
+        WRONG(NEEDED DOMAIN
               "listener s { address = {\"192.0.2.1:587\", \"[::]:587\", \"[2001:db8::1]:587\",\n"
               "  \"0.0.0.0:587\", \"[::1]:587\", \"127.1.2.3:587\"} role = submission auth = "
               "plaintext }",
@@ -382,13 +399,13 @@ static void warnings(void **state)
     /* Others can read what is secret; a group may. */
     assert_int_equal(chmod(scratch_path("users"), 0644), 0);
     assert_int_equal(chmod(scratch_path("ed.key"), 0604), 0);
-    char *said = warnings_of(HOUSE DKIM);
+    char *said = warnings_of(HOME DKIM);
     assert_string_equal(said, "users /users: mode 644 lets others at it: chmod 600 it\n"
                               "key /ed.key: mode 604 lets others at it: chmod 600 it\n");
     free(said);
     assert_int_equal(chmod(scratch_path("users"), 0640), 0);
     assert_int_equal(chmod(scratch_path("ed.key"), 0600), 0);
-    said = warnings_of(HOUSE DKIM);
+    said = warnings_of(HOME DKIM);
     assert_string_equal(said, "");
     free(said);
 }

@@ -315,6 +315,29 @@ static void test_renewed(void **state)
     fake_dovecot_stop();
 }
 
+/* The next one does not greet, three times: the one that works goes on. */
+static void test_next_fails(void **state)
+{
+    fake_dovecot_start(state,
+                       SCRIPT(GREET, "l AUTH\t" FIRST, "s OK\t" FIRST "\tuser=a\n",
+                              "l AUTH\t" AGAIN, "s OK\t" AGAIN "\tuser=b\n", "E"),
+                       NULL);
+    fake_dovecot.options.renew_ms = 20;
+    fake_dovecot_begin();
+    struct dovecot_note *before = fake_dovecot_ask("PLAIN", "AGEAYg==");
+    fake_dovecot_wait_for(before);
+    assert_int_equal(before->status, DOVECOT_OK);
+    fake_dovecot_run(3 * FAKE_DOVECOT_TIMEOUT_MS + 400);
+    assert_true(dovecot_is_connected(fake_dovecot.dovecot));
+    assert_in_range(fake_dovecot_snapshot().failures, 2, 3); /* with pauses between */
+    assert_int_equal(fake_dovecot_snapshot().connects, 1);
+    struct dovecot_note *later = fake_dovecot_ask("PLAIN", "AGEAYg==");
+    fake_dovecot_wait_for(later);
+    assert_int_equal(later->status, DOVECOT_OK);
+    assert_string_equal(later->user, "b");
+    fake_dovecot_stop();
+}
+
 /* An old connection is not kept for a client that takes its time: renewed twice, it is over. */
 static void test_renewed_twice(void **state)
 {
@@ -466,9 +489,9 @@ int main(void)
         TWICE(test_cancel),        TWICE(test_dovecot_tires), TWICE(test_not_sent),
         TWICE(test_unix_socket),   TWICE(test_nobody_there),  TWICE(test_silent_from_the_start),
         TWICE(test_silent_later),  TWICE(test_one_is_late),   TWICE(test_renewed),
-        TWICE(test_renewed_twice), TWICE(test_nonsense),      TWICE(test_nul),
-        TWICE(test_beside),        TWICE(test_too_many),      TWICE(test_does_not_read),
-        TWICE(test_freed),
+        TWICE(test_renewed_twice), TWICE(test_next_fails),    TWICE(test_nonsense),
+        TWICE(test_nul),           TWICE(test_beside),        TWICE(test_too_many),
+        TWICE(test_does_not_read), TWICE(test_freed),
     };
     return cmocka_run_group_tests(tests, twice_set_up, NULL);
 }

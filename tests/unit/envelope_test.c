@@ -102,13 +102,15 @@ static void flags_keep_their_places(void **state)
 /* Terms are version 2, 16 octets behind the head; without any it is version 1, as it ever was. */
 static void terms_are_version_2(void **state)
 {
-    static const struct envelope_terms all[] = {
-        {.release_s = 4000000000,                            .hold_s = 60           },
-        {              .by_s = 1800000000, .by_mode = ENVELOPE_BY_RETURN | ENVELOPE_BY_TRACE                       },
-        {              .by_s = 7,                                                   .by_mode = ENVELOPE_BY_TOLD},
-        { .priority = -9                                    },
-        { .release_s = 1,                                                   .by_s = 2, .priority = 9},
+    const struct envelope_terms by = {
+        .by_s = 1800000000,
+        .by_mode = ENVELOPE_BY_RETURN | ENVELOPE_BY_TRACE,
     };
+    const struct envelope_terms told = {.by_s = 7, .by_mode = ENVELOPE_BY_TOLD};
+    const struct envelope_terms hold = {.release_s = 4000000000, .hold_s = 60};
+    const struct envelope_terms low = {.priority = -9};
+    const struct envelope_terms several = {.release_s = 1, .by_s = 2, .priority = 9};
+    const struct envelope_terms all[] = {by, told, hold, low, several};
     size_t plain_len;
     uint8_t *plain = written(&plain_len);
     assert_int_equal(plain[0], 1);

@@ -19,7 +19,8 @@ enum { BLOCKS = 8 };
 #define BOTH       DATE MESSAGE_ID
 #define SENDER     "Sender: alice@example.org\r\n"
 
-static struct blocks blocks, large;
+static struct blocks blocks;
+static struct fixups_pool large;
 static struct arena arena;
 static struct senders *senders;
 static struct submission_rules rules;
@@ -29,7 +30,7 @@ static int set_up(void **state)
 {
     (void)state;
     const char *error;
-    if (!blocks_init(&blocks, BLOCKS) || !blocks_init_sized(&large, 2, LIMIT_PIECE))
+    if (!blocks_init(&blocks, BLOCKS) || !fixups_pool_init(&large, FIXUPS_LARGE_USER + 2))
         return -1;
     arena = (struct arena){0};
     senders = senders_new("example.org");
@@ -50,9 +51,10 @@ static int tear_down(void **state)
     (void)state;
     arena_empty(&arena, &blocks);
     assert_int_equal(blocks.used, 0);
-    assert_int_equal(large.used, 0);
+    assert_int_equal(large.blocks.used, 0);
+    assert_true(list_empty(&large.holders));
     blocks_cleanup(&blocks);
-    blocks_cleanup(&large);
+    fixups_pool_cleanup(&large);
     senders_free(senders);
     return 0;
 }
@@ -94,7 +96,7 @@ static void mend_cut(struct bytes text, size_t first, size_t step, enum reply re
                      const char *header, const char *body)
 {
     enum reply refusal = REPLY_NONE;
-    struct fixups *fixups = fixups_new(&arena, &blocks, &large);
+    struct fixups *fixups = fixups_new(&arena, &blocks, &large, facts.user);
     assert_non_null(fixups);
     size_t at = hold(fixups, text, first, step, &refusal);
     assert_int_equal(refusal, REPLY_NONE);
@@ -221,11 +223,31 @@ static void test_from(void **state)
     refuses("From: alice@example.org x\r\n\r\n", REPLY_NOT_YOUR_FROM);
     refuses("From: x@evil", REPLY_NOT_YOUR_FROM);
     refuses("From: \"alice@example.org\"@evil\r\n\r\n", REPLY_NOT_YOUR_FROM);
+    /* Without an address (RFC 5322 3.6.2); each field counts. */
+    refuses("From: (PayPal service@paypal.example)\r\n\r\n", REPLY_NOT_YOUR_FROM);
+    refuses("From: \"ceo@evil.example\":;\r\n\r\n", REPLY_NOT_YOUR_FROM);
+    refuses("From:\r\n\r\n", REPLY_NOT_YOUR_FROM);
+    refuses(FROM "From: ,\r\n\r\n", REPLY_NOT_YOUR_FROM);
+    refuses("From: \"ceo@evil.example\r\n \" <alice@example.org>\r\n\r\n", REPLY_NOT_YOUR_FROM);
+    refuses("From: \"Alice\" [x] <alice@example.org>\r\n\r\n", REPLY_NOT_YOUR_FROM);
     mends("From: \"Alice, (A)\" <ALICE+x@Example.Org> (sales)\r\n\r\n",
           "From: \"Alice, (A)\" <ALICE+x@Example.Org> (sales)\r\n" BOTH, "");
     mends("From: \"alice\"@example.org\r\n\r\n", "From: \"alice\"@example.org\r\n" BOTH, "");
     mends("From: <@evil:sales@example.net>\r\n\r\n", "From: <@evil:sales@example.net>\r\n" BOTH,
           "");
+}
+
+/* Who may send as anything: what is no address list is none of our business. */
+static void test_trusted(void **state)
+{
+    (void)state;
+    const char *error;
+    assert_true(senders_add(senders, BYTES("relay@example.org"), BYTES("*"), &error));
+    facts.user = BYTES("relay");
+    mends("From: root (Cron Daemon)\r\n\r\n", "From: root (Cron Daemon)\r\n" BOTH, "");
+    mends("From: MAILER-DAEMON\r\n\r\n", "From: MAILER-DAEMON\r\n" BOTH, "");
+    mends("From: x@foo_bar.example\r\n\r\n", "From: x@foo_bar.example\r\n" BOTH, "");
+    mends("From: x@y, z@w\r\n\r\n", "From: x@y, z@w\r\n" BOTH "Sender: relay@example.org\r\n", "");
 }
 
 static void test_sender(void **state)
@@ -260,6 +282,7 @@ static void test_bare(void **state)
     refuses("Subject: a\rFrom: x@evil\r\n\r\n", REPLY_BARE_NEWLINE);
     refuses("Subject: a\n\nb\r\n\r\n", REPLY_BARE_NEWLINE);
     refuses("Subject: a\r", REPLY_BARE_NEWLINE);
+    mend(BYTES("Subject: a\0b\r\n\r\n"), REPLY_BARE_NEWLINE, "", "");
     mends(ALL "\r\nbody\nwith\rbare\r\n", ALL, "body\nwith\rbare\r\n");
     mends(ALL "no\nfield", ALL, "no\nfield");
 }
@@ -271,6 +294,29 @@ static void test_forged_results(void **state)
     mends("Authentication-Results: mail.example.org; auth=pass\r\n" RESULTS ALL "\r\n", RESULTS ALL,
           "");
     mends(ALL "authentication-results:\r\n\tMAIL.example.org 1;\r\n x\r\n\r\n", ALL, "");
+    static const char *const forged[] = {
+        "(x) mail.example.org; auth=pass",
+        "(x)mail.example.org 1; auth=pass",
+        "\"mail.example.org\"; auth=pass",
+        "\"mail.\\example.org\"(x);",
+        "mail.example.org.; dkim=pass",
+        "\r\n mail.example.org\r\n (x);",
+        "mail.example.org",
+        /* Whose these are nobody knows. */
+        "mail.example.org/1; x",
+        "=?utf-8?q?mail=2Eexample=2Eorg?=; spf=pass",
+        "(x mail.example.org; x",
+        "\"mail.example.org",
+        "x mail.example.org; x",
+        "",
+    };
+    for (size_t i = 0; i < sizeof(forged) / sizeof(forged[0]); i++) {
+        char text[512];
+        snprintf(text, sizeof(text), "Authentication-Results: %s\r\n" ALL "\r\n", forged[i]);
+        mends(text, ALL, "");
+    }
+    mends("Authentication-Results: (mail.example.org) \"other\" 1 (x); x\r\n" ALL "\r\n",
+          "Authentication-Results: (mail.example.org) \"other\" 1 (x); x\r\n" ALL, "");
     mends(ALL "Authentication-Results: mail.example.org.evil; x\r\n\r\n",
           ALL "Authentication-Results: mail.example.org.evil; x\r\n", "");
 }
@@ -278,7 +324,7 @@ static void test_forged_results(void **state)
 static void domain_is(const char *text, const char *domain)
 {
     enum reply refusal = REPLY_NONE;
-    struct fixups *fixups = fixups_new(&arena, &blocks, &large);
+    struct fixups *fixups = fixups_new(&arena, &blocks, &large, facts.user);
     rules.from_any = true;
     (void)hold(fixups, bytes_of_string(text), strlen(text), 1, &refusal);
     assert_int_equal(fixups_mend(fixups, &facts), REPLY_NONE);
@@ -309,7 +355,7 @@ static void test_bounds(void **state)
         memset(text, 'x', len);
         memcpy(text, FROM "Subject: ", sizeof(FROM) + 8);
         memcpy(text + len - 4, "\r\n\r\n", 4);
-        struct fixups *fixups = fixups_new(&arena, &blocks, &large);
+        struct fixups *fixups = fixups_new(&arena, &blocks, &large, facts.user);
         size_t taken = hold(fixups, bytes_make(text, len), 1000, 1000, &refusal);
         if (taken == len) {
             assert_true(len <= FIXUPS_HEADER_MAX && fixups_whole(fixups));
@@ -320,7 +366,7 @@ static void test_bounds(void **state)
             assert_true(len > FIXUPS_HEADER_MAX - 2);
             assert_int_equal(refusal, REPLY_HEADER_TOO_BIG);
         }
-        assert_int_equal(large.used, 1);
+        assert_int_equal(large.blocks.used, 1);
         fixups_free(fixups);
         fixups_free(fixups); /* the second time it has nothing */
         arena_empty(&arena, &blocks);
@@ -335,8 +381,10 @@ static void test_no_memory(void **state)
     char text[BLOCK_SIZE];
     enum reply refusal = REPLY_NONE;
     memset(text, 'x', sizeof(text));
-    void *taken[2] = {blocks_take(&large), blocks_take(&large)};
-    struct fixups *fixups = fixups_new(&arena, &blocks, &large);
+    void *taken[FIXUPS_LARGE_USER + 2];
+    for (size_t i = 0; i < FIXUPS_LARGE_USER + 2; i++)
+        assert_non_null(taken[i] = blocks_take(&large.blocks));
+    struct fixups *fixups = fixups_new(&arena, &blocks, &large, facts.user);
     assert_non_null(fixups);
     size_t room = fixups_room(fixups, &refusal);
     assert_true(room >= 3000);
@@ -344,15 +392,64 @@ static void test_no_memory(void **state)
     assert_int_equal(fixups_room(fixups, &refusal), 0);
     assert_int_equal(refusal, REPLY_NO_MEMORY);
     fixups_free(fixups);
-    blocks_give(&large, taken[0]);
-    blocks_give(&large, taken[1]);
+    for (size_t i = 0; i < FIXUPS_LARGE_USER + 2; i++)
+        blocks_give(&large.blocks, taken[i]);
     void *all[BLOCKS];
     size_t count = 0;
     while ((all[count] = blocks_take(&blocks)) != NULL)
         count++;
-    assert_null(fixups_new(&(struct arena){0}, &blocks, &large));
+    assert_null(fixups_new(&(struct arena){0}, &blocks, &large, facts.user));
     while (count > 0)
         blocks_give(&blocks, all[--count]);
+}
+
+/* One user has his share of the large blocks, and no more; others have the rest. */
+static void test_share(void **state)
+{
+    (void)state;
+    static const struct bytes users[] = {BYTES("alice"), BYTES("ALICE"), BYTES("bob")};
+    char text[BLOCK_SIZE];
+    struct fixups *held[FIXUPS_LARGE_USER + 2];
+    struct blocks many;
+    enum reply refusal = REPLY_NONE;
+    assert_true(blocks_init(&many, 3 * FIXUPS_LARGE_USER));
+    memset(text, 'x', sizeof(text));
+    for (size_t i = 0; i < FIXUPS_LARGE_USER + 2; i++) {
+        bool over = i == FIXUPS_LARGE_USER;
+        held[i] = fixups_new(&arena, &many, &large, users[i > FIXUPS_LARGE_USER ? 2 : i % 2]);
+        assert_non_null(held[i]);
+        fixups_text(held[i], bytes_make(text, fixups_room(held[i], &refusal)));
+        assert_int_equal(fixups_room(held[i], &refusal) == 0, over);
+        assert_true(!over || refusal == REPLY_NO_MEMORY);
+    }
+    fixups_free(held[0]);
+    assert_true(fixups_room(held[FIXUPS_LARGE_USER], &refusal) > 0); /* now it is his turn */
+    for (size_t i = 0; i < FIXUPS_LARGE_USER + 2; i++)
+        fixups_free(held[i]);
+    arena_empty(&arena, &many);
+    arena = (struct arena){0};
+    assert_int_equal(many.used, 0);
+    blocks_cleanup(&many);
+}
+
+/* Addresses in From are bounded. */
+static void test_many_addresses(void **state)
+{
+    (void)state;
+    char *text = malloc(LIMIT_PIECE);
+    for (int over = 0; over < 2; over++) {
+        enum reply refusal = REPLY_NONE;
+        size_t len = (size_t)snprintf(text, 32, "From: alice@example.org");
+        for (int i = 1; i < FIXUPS_FROM_MAX + over; i++)
+            len += (size_t)snprintf(text + len, 32, ",alice@example.org");
+        struct fixups *fixups = fixups_new(&arena, &blocks, &large, facts.user);
+        (void)hold(fixups, bytes_make(text, len), len, 1, &refusal);
+        assert_int_equal(fixups_mend(fixups, &facts), over ? REPLY_NOT_YOUR_FROM : REPLY_NONE);
+        fixups_free(fixups);
+        arena_empty(&arena, &blocks);
+        arena = (struct arena){0};
+    }
+    free(text);
 }
 
 int main(void)
@@ -367,6 +464,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_bare, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_forged_results, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_domain, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_trusted, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_share, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_many_addresses, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bounds, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_no_memory, set_up, tear_down),
     };

@@ -104,6 +104,9 @@ static const struct {
     {"a\x01@b",                                             "",                                      true },
     {"\"a\x01\"@b",                                         "",                                      true },
     {"\"a\\\x01\"@b",                                       "",                                      true },
+    {"\"a@evil\r\n \" <a@b>",                               "",                                      true },
+    {"\"Alice\" [x] <a@b>",                                 "",                                      true },
+    {"[ \"] <x@y>, \" <a@b>",                               "",                                      true },
 };
 
 static void walk(struct bytes text, const char *expected, bool bad, const char *what)
@@ -140,6 +143,8 @@ static void test_folded(void **state)
         char text[1024];
         size_t len = 0;
         bool quoted = strchr(cases[i].text, '"') != NULL; /* a space in quotes has a meaning */
+        if (strstr(cases[i].text, "\"a \\\" <x@y>") != NULL)
+            continue; /* "@" in quotes, which must not be folded */
         for (const char *at = cases[i].text; *at != '\0'; at++) {
             if (*at == ' ')
                 len += (size_t)snprintf(text + len, 8, "\r\n%s", quoted ? "" : " \t");

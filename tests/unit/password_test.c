@@ -97,6 +97,23 @@ static void test_made(void **state)
     assert_false(password_make(PASSWORD_UNKNOWN, BYTES("a"), stored));
 }
 
+/* The longest password fits all schemes; one that is longer is wrong, and no failure of ours. */
+static void test_longest(void **state)
+{
+    (void)state;
+    char text[SASL_PASSWORD_MAX + 1], stored[PASSWORD_TEXT_MAX];
+    memset(text, 'x', sizeof(text));
+    struct bytes hash, longest = bytes_make(text, SASL_PASSWORD_MAX);
+    bool failed = true;
+    assert_true(password_make(PASSWORD_SHA512_CRYPT, longest, stored));
+    assert_int_equal(reads(stored, &hash), PASSWORD_SHA512_CRYPT);
+    assert_true(password_matches(PASSWORD_SHA512_CRYPT, hash, longest, &failed));
+    assert_false(failed);
+    assert_false(
+        password_matches(PASSWORD_SHA512_CRYPT, hash, bytes_make(text, sizeof(text)), &failed));
+    assert_false(failed);
+}
+
 static void test_not_taken(void **state)
 {
     (void)state;
@@ -164,8 +181,9 @@ static void test_odd(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_dovecot),   cmocka_unit_test(test_lanes), cmocka_unit_test(test_made),
-        cmocka_unit_test(test_not_taken), cmocka_unit_test(test_odd),
+        cmocka_unit_test(test_dovecot), cmocka_unit_test(test_lanes),
+        cmocka_unit_test(test_made),    cmocka_unit_test(test_not_taken),
+        cmocka_unit_test(test_odd),     cmocka_unit_test(test_longest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

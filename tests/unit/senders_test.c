@@ -114,9 +114,19 @@ static void test_listed(void **state)
     assert_false(owns("bob", "x@example.edu"));
     assert_true(owns("alice", "alice@example.org"));
     assert_true(owns("relay", "anybody@anywhere.example"));
-    assert_false(owns("relay", "no mailbox"));
+    assert_true(owns("relay", "no mailbox"));
+    assert_true(owns("relay", "x@foo_bar.example"));
+    assert_true(senders_owns_all(senders, BYTES("RELAY@example.org")));
+    assert_false(senders_owns_all(senders, BYTES("alice")));
+    assert_false(senders_owns_all(senders, BYTES("relay@example.net")));
     assert_false(owns("carol", "sales@example.org"));
-    assert_false(owns("alice@example.org", "sales@example.org")); /* that is another name */
+    assert_true(owns("alice@example.org", "sales@example.org")); /* the same name */
+    assert_true(owns("Alice@EXAMPLE.org", "who.ever@example.net"));
+    assert_false(owns("alice@example.net", "sales@example.org")); /* that is another */
+    add("carol@example.org", "info@example.edu");
+    assert_true(owns("carol", "info@example.edu"));
+    assert_true(owns("carol@example.org", "info@example.edu"));
+    assert_false(owns("carol@example.edu", "info@example.edu"));
 }
 
 static void test_bad_patterns(void **state)

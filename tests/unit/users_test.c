@@ -156,14 +156,60 @@ static void test_scram(void **state)
     assert_false(users_scram(users));
     add("b:" SCRAM("4096"));
     assert_true(users_scram(users));
-    users_scram_stranger(users, BYTES("x"), &one);
+    users_scram_stranger(users, BYTES("x"), NULL, &one);
     assert_int_equal(one.iterations, 4096);
     assert_int_equal(one.salt_len, 16);
     add("c:" SCRAM("10000"));
     add("d:" SCRAM("10000"));
-    users_scram_stranger(users, BYTES("X"), &two);
+    users_scram_stranger(users, BYTES("X"), NULL, &two);
     assert_int_equal(two.iterations, 10000);
     assert_memory_equal(one.salt, two.salt, 16); /* others that come and go change nothing */
+}
+
+static void assert_salts(const struct users *those, const char *name, const char *domain,
+                         bool equal, const struct users *others, const char *other)
+{
+    struct scram_secret one, two;
+    users_scram_stranger(those, bytes_of_string(name), domain, &one);
+    users_scram_stranger(others, bytes_of_string(other), domain, &two);
+    assert_int_equal(memcmp(one.salt, two.salt, 16) == 0, equal);
+}
+
+/* Both forms of a name are one, as for those who are users. */
+static void test_forms_of_strangers(void **state)
+{
+    (void)state;
+    add("a:" SCRAM("4096"));
+    assert_salts(users, "x", "example.org", true, users, "X@Example.ORG");
+    assert_salts(users, "x@y", "example.org", true, users, "x@y@example.org");
+    assert_salts(users, "x", "example.org", false, users, "x@example.com");
+    assert_salts(users, "x", "example.org", false, users, "x@");
+    assert_salts(users, "x", NULL, false, users, "x@example.org");
+}
+
+/* What a user knows, the own line, is no help; the secret is. */
+static void test_seed(void **state)
+{
+    (void)state;
+    const char *error;
+    uint8_t known[CRYPTO_SHA256_LEN];
+    struct scram_secret like = {.iterations = 4096, .salt_len = 16}, guessed, shown;
+    struct users *others = users_new();
+    assert_non_null(others);
+    add("a:" SCRAM("4096"));
+    const struct user *a = users_find(users, BYTES("a"), NULL);
+    crypto_sha256(a->hash.data, a->hash.len, known);
+    scram_secret_stranger(known, BYTES("x"), &like, &guessed);
+    users_scram_stranger(users, BYTES("x"), NULL, &shown);
+    assert_memory_not_equal(shown.salt, guessed.salt, 16);
+    assert_true(users_keep_salts(users, BYTES("of all machines")));
+    assert_salts(users, "x", NULL, false, others, "x");
+    assert_true(users_add(others, BYTES("b:" SHA), &error));
+    assert_true(users_keep_salts(others, BYTES("of all machines")));
+    assert_salts(users, "x", NULL, true, others, "x");
+    assert_true(users_keep_salts(others, BYTES("of other machines")));
+    assert_salts(users, "x", NULL, false, others, "x");
+    users_free(others);
 }
 
 /* A new load of the same file has the same salts for strangers. */
@@ -177,8 +223,8 @@ static void test_reload(void **state)
     add("a:" SCRAM("4096"));
     assert_true(users_add(again, BYTES("a:" SCRAM("4096")), &error));
     assert_true(users_add(again, BYTES("b:" SCRAM("4096")), &error));
-    users_scram_stranger(users, BYTES("x"), &one);
-    users_scram_stranger(again, BYTES("x"), &two);
+    users_scram_stranger(users, BYTES("x"), NULL, &one);
+    users_scram_stranger(again, BYTES("x"), NULL, &two);
     assert_memory_equal(one.salt, two.salt, 16);
     users_free(again);
 }
@@ -207,6 +253,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_locked, begin, end),
         cmocka_unit_test_setup_teardown(test_stranger, begin, end),
         cmocka_unit_test_setup_teardown(test_scram, begin, end),
+        cmocka_unit_test_setup_teardown(test_forms_of_strangers, begin, end),
+        cmocka_unit_test_setup_teardown(test_seed, begin, end),
         cmocka_unit_test_setup_teardown(test_reload, begin, end),
         cmocka_unit_test_setup_teardown(test_many, begin, end),
     };
