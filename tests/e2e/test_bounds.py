@@ -206,11 +206,16 @@ class Queue(Bounds):
         loader.run(self.server.address, "--messages", 1000, "--connections", 1, "--domain", "dead.example")
         wait_until(lambda: self.answer() == (421, "4.3.2"), "not ready for new clients")
         here = {"source": "127.0.0.7"}
-        half = [Client(self.server.at["implicit"], **here) for _ in range(3)]
-        for client in half:
-            self.addCleanup(client.close)
-        with Client(self.server.at["implicit"], **here) as fourth:
-            self.assertTrue(fourth.closed(5), "tls.handshakes")
+        for again in range(10):  # on a busy machine the first one may be old enough to make room
+            half = [Client(self.server.at["implicit"], **here) for _ in range(3)]
+            for client in half:
+                self.addCleanup(client.close)
+            with Client(self.server.at["implicit"], **here) as fourth:
+                if fourth.closed(1):
+                    break
+            self.assertLess(again, 9, "tls.handshakes")
+            for client in half:
+                client.close()
         self.remove(5)
         wait_until(lambda: self.answer() == (250, "2.1.0"), "open again")
         codes = []

@@ -50,7 +50,7 @@ static void longest(void **state)
 {
     char text[1024];
     (void)state;
-    int len = snprintf(text, sizeof text, "%0255d:%0512d", 0, 1);
+    int len = snprintf(text, sizeof text, "%0255d:%0511d", 0, 1);
     struct logins logins = read_copy(text, LOGIN_PLAIN);
     assert_int_equal(strlen(logins.list[0].lines[0]), 11 + (len + 1 + 2) / 3 * 4 + 2);
     logins_free(&logins);
@@ -111,9 +111,9 @@ static void wrong(void **state)
     refused(path, "nobody in it");
     unlink(path + 1);
     snprintf(text, sizeof text, "%0256d:geheim", 0);
-    refused(text, "a name has at most 255 octets, a password 512");
-    snprintf(text, sizeof text, "a:geheim%0507d", 0);
-    refused(text, "a name has at most 255 octets, a password 512");
+    refused(text, "a name has at most 255 octets, a password 511");
+    snprintf(text, sizeof text, "a:geheim%0506d", 0);
+    refused(text, "a name has at most 255 octets, a password 511");
 }
 
 int main(void)
