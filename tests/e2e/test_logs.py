@@ -161,8 +161,10 @@ VARIABLE = {
     "gateway/deliver/client.c": ("client.opened", "client.closed"),
     "gateway/deliver/outcome_log.c": ("refused", "held", "expired", "deferred", "delivered", "removed", "through_doubt",
                                       "through_deferred", "through_refused", "through_failed"),
-    "gateway/gateway.c": (),         # gateway_say and gateway_say_lines, whose callers are looked at
+    # and gateway_say and gateway_say_lines, whose callers are looked at
+    "gateway/gateway.c": ("srs_warning", "submission_warning"),
     "gateway/gateway_reload.c": ("reload_failed", "reload_needs_restart"),
+    "gateway/receive/server_log.c": ("login", "login_failed"),
 }
 OTHER = ("gateway/base/log_line.c",         # the log itself
          "gateway/receive/trace_session.c")  # what it writes is not for the log: docs/control.md

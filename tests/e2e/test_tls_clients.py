@@ -82,10 +82,13 @@ class Clients(unittest.TestCase):
             self.assertIn("A TLS fatal alert has been received", said)
 
     def test_gnutls_resume(self):
-        """-r: the same again with the ticket of the first time."""
+        """-r: the same again with the ticket of the first time, if it had come when the client left that."""
         for version in ("1.2", "1.3"):
-            said = self.gnutls("-r", "--priority", f"NORMAL:-VERS-ALL:+VERS-TLS{version}", listener="implicit")
-            self.assertIn("*** This is a resumed session", said)
+            for again in range(5):
+                said = self.gnutls("-r", "--priority", f"NORMAL:-VERS-ALL:+VERS-TLS{version}", listener="implicit")
+                if "*** This is a resumed session" in said:
+                    break
+                self.assertLess(again, 4, said)
 
     def test_gnutls_rekey(self):
         host, port = self.gateway.at["implicit"]
