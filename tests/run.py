@@ -78,8 +78,8 @@ LONG = ["test_crash", "test_upgrade", "test_through", "test_drain", "test_bounds
         "test_again", "unit/release/exchange",
         "test_deploy", "test_tls_testssl", "test_metrics", "test_queue_tool", "test_page", "test_proxy", "test_slow"]
 # These use a CPU most of the time that they take: two at a time. All others mostly wait.
-BUSY = ["tidy", "test_corpus", "test_tls_corpus", "test_tls_testssl", "test_tls_stress", "e2e/asan/test_crowd", "test_aliases",
-        "test_deploy",
+BUSY = ["tidy", "test_corpus", "test_tls_corpus", "test_tls_testssl", "test_tls_stress",
+        "e2e/asan/test_crowd", "test_aliases", "test_deploy",
         "/secure_crowd", "/scan", "/directory", "/directory_million", "/destination_share", "/load_mail",
         "/outgoing_secure"]
 BUSY_KINDS = ("fuzz/", "unit/tsan/")
