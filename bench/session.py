@@ -261,6 +261,18 @@ class Session:
         write_json(os.path.join(peers.BUILD, "bench-so-far.json"), self.content())
 
 
+def conclude(content, goals, options, path):
+    """Tells of the goals, the last thing of a benchmark; a whole run is kept at `path`."""
+    content["goals"] = list(goals)
+    for goal in content["goals"]:
+        print(f"{'reached' if goal['reached'] else 'MISSED '}  {goal['goal']}: {goal['value']:.2f} "
+              f"({goal['sense']} {goal['limit']:g})")
+    if options.quick:
+        print("1 passed, 0 failed")
+    elif options.only is None:
+        write_json(path, content)
+
+
 def write_json(path, content):
     """The file is the old or the new one, never half of it."""
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)

@@ -342,14 +342,7 @@ def main():
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     content["environment"]["stolen"] = noise.share()
-    content["goals"] = list(judged(content))
-    for goal in content["goals"]:
-        print(f"{'reached' if goal['reached'] else 'MISSED '}  {goal['goal']}: {goal['value']:.2f} "
-              f"({goal['sense']} {goal['limit']:g})")
-    if options.quick:
-        print("1 passed, 0 failed")
-    elif options.only is None:
-        session.write_json(RESULTS, content)
+    session.conclude(content, judged(content), options, RESULTS)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
  *
  *   ringmx-bench-tls [--json] [--milliseconds N]
  *   ringmx-bench-tls --sign      an RSA-2048 signature by itself, as JSON */
+#include "bench/tls_clock.h"
 #include "bench/tls_keys.h"
 #include "bench/tls_side.h"
 #include "bench/tls_sign.h"
@@ -18,7 +19,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum {
     BATCH = 16, /* handshakes that take turns, as in a server with some to do */
@@ -92,27 +92,6 @@ struct results {
     struct memory_row memory[KINDS];
 };
 
-/* --- clocks --- */
-
-static double cpu_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
-static int compare(const void *a, const void *b)
-{
-    double left = *(const double *)a, right = *(const double *)b;
-    return left < right ? -1 : left > right;
-}
-
-static double median(double *values, size_t count)
-{
-    qsort(values, count, sizeof(*values), compare);
-    return count % 2 == 1 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
-}
-
 /* --- a client and a server --- */
 
 struct pair {
@@ -183,22 +162,22 @@ static double batch(const struct server_kind *kind, void *server_context, SSL_CT
                     SSL_SESSION *session)
 {
     clients_begin(client_context, session, BATCH);
-    double spent = -cpu_now();
+    double spent = -clock_cpu_now();
     for (size_t i = 0; i < BATCH; i++)
         pairs[i].server = kind->server_new(server_context);
-    spent += cpu_now();
+    spent += clock_cpu_now();
     while (clients_turn(BATCH)) {
-        spent -= cpu_now();
+        spent -= clock_cpu_now();
         servers_turn(kind, BATCH);
-        spent += cpu_now();
+        spent += clock_cpu_now();
     }
-    spent -= cpu_now();
+    spent -= clock_cpu_now();
     for (size_t i = 0; i < BATCH; i++) {
         kind->reply(pairs[i].server, (const uint8_t *)reply_text, sizeof(reply_text) - 1,
                     &pairs[i].to_client);
         kind->server_free(pairs[i].server);
     }
-    spent += cpu_now();
+    spent += clock_cpu_now();
     clients_end(BATCH, session != NULL);
     return spent / BATCH;
 }
@@ -256,7 +235,7 @@ static void connect_pair(struct pair *pair, const struct server_kind *kind, void
 
 static double speed(double start)
 {
-    return (double)sizeof(text) * RECORDS / (cpu_now() - start) / 1e9;
+    return (double)sizeof(text) * RECORDS / (clock_cpu_now() - start) / 1e9;
 }
 
 static double open_batch(const struct server_kind *kind, struct pair *pair)
@@ -264,7 +243,7 @@ static double open_batch(const struct server_kind *kind, struct pair *pair)
     size_t len = 0;
     for (size_t i = 0; i < RECORDS; i++)
         len += client_write(&pair->client, text, RECORD_TEXT, wire + len);
-    double start = cpu_now();
+    double start = clock_cpu_now();
     size_t got = kind->open(pair->server, wire, len);
     double result = speed(start);
     must(got == sizeof(text) * RECORDS, "text is lost");
@@ -273,7 +252,7 @@ static double open_batch(const struct server_kind *kind, struct pair *pair)
 
 static double seal_batch(const struct server_kind *kind, struct pair *pair)
 {
-    double start = cpu_now();
+    double start = clock_cpu_now();
     size_t len = 0;
     for (size_t i = 0; i < RECORDS; i++)
         len += kind->seal(pair->server, text, RECORD_TEXT, wire + i * (RECORD_TEXT + 64));
@@ -285,7 +264,7 @@ static double seal_batch(const struct server_kind *kind, struct pair *pair)
 static double aead_seal_batch(const EVP_AEAD_CTX *aead)
 {
     uint8_t nonce[12] = {0}, header[5] = {23, 3, 3, 64, 16};
-    double start = cpu_now();
+    double start = clock_cpu_now();
     for (size_t i = 0; i < RECORDS; i++) {
         uint8_t *out = wire + i * (RECORD_TEXT + 64);
         size_t tag_len;
@@ -302,7 +281,7 @@ static double aead_open_batch(const EVP_AEAD_CTX *aead)
     uint8_t nonce[12] = {0};
     const uint8_t header[5] = {23, 3, 3, 64, 16};
     aead_seal_batch(aead);
-    double start = cpu_now();
+    double start = clock_cpu_now();
     for (size_t i = 0; i < RECORDS; i++) {
         uint8_t *data = wire + i * (RECORD_TEXT + 64);
         size_t len;
@@ -329,8 +308,8 @@ static void measure_bulk(const struct bulk *bulk, const struct tls_keys *keys, d
         connect_pair(&pairs[k], kinds[k], contexts[k], client_context);
     }
     size_t count = 0;
-    double end = cpu_now() + seconds;
-    for (; (cpu_now() < end || count < 3) && count < BATCHES_MAX; count++) {
+    double end = clock_cpu_now() + seconds;
+    for (; (clock_cpu_now() < end || count < 3) && count < BATCHES_MAX; count++) {
         opens[KINDS][count] = aead_open_batch(aead);
         seals[KINDS][count] = aead_seal_batch(aead);
         for (size_t k = 0; k < KINDS; k++) {
@@ -339,8 +318,8 @@ static void measure_bulk(const struct bulk *bulk, const struct tls_keys *keys, d
         }
     }
     for (size_t k = 0; k <= KINDS; k++) {
-        row->open[k] = median(opens[k], count);
-        row->seal[k] = median(seals[k], count);
+        row->open[k] = clock_median(opens[k], count);
+        row->seal[k] = clock_median(seals[k], count);
     }
     for (size_t k = 0; k < KINDS; k++) {
         kinds[k]->server_free(pairs[k].server);
@@ -496,7 +475,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < HANDSHAKES; i++)
         for (size_t k = 0; k < KINDS; k++)
             results.handshakes[i].microseconds[k] =
-                median(results.handshakes[i].times[k], results.handshakes[i].count) * 1e6;
+                clock_median(results.handshakes[i].times[k], results.handshakes[i].count) * 1e6;
     for (size_t i = 0; i < BULKS; i++)
         measure_bulk(&bulks[i], &keys, seconds, &results.bulks[i]);
     for (size_t k = 0; k < KINDS; k++)

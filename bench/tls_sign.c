@@ -1,6 +1,7 @@
 /* See tls_sign.h. */
 #include "bench/tls_sign.h"
 
+#include "bench/tls_clock.h"
 #include "bench/tls_side.h"
 
 #include <openssl/bn.h>
@@ -8,35 +9,20 @@
 #include <openssl/rsa.h>
 
 #include <stdint.h>
-#include <stdlib.h>
-#include <time.h>
 
 enum { BITS = 2048, BATCH = 16, BATCHES_MAX = 4096 };
-
-static double cpu_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
-static int compare(const void *a, const void *b)
-{
-    double left = *(const double *)a, right = *(const double *)b;
-    return left < right ? -1 : left > right;
-}
 
 static double batch(RSA *key)
 {
     uint8_t digest[32] = {1}, signature[BITS / 8];
     unsigned len;
-    double begun = cpu_now();
+    double begun = clock_cpu_now();
     for (int i = 0; i < BATCH; i++) {
         digest[0] = (uint8_t)i;
         must(RSA_sign(NID_sha256, digest, sizeof(digest), signature, &len, key) == 1,
              "no signature");
     }
-    return (cpu_now() - begun) / BATCH;
+    return (clock_cpu_now() - begun) / BATCH;
 }
 
 double tls_sign_seconds(double seconds)
@@ -50,9 +36,9 @@ double tls_sign_seconds(double seconds)
     BN_free(exponent);
     batch(key); /* warms up, and makes what the key makes once */
     size_t count = 0;
-    for (double end = cpu_now() + seconds; (count < 3 || cpu_now() < end) && count < BATCHES_MAX;)
+    for (double end = clock_cpu_now() + seconds;
+         (count < 3 || clock_cpu_now() < end) && count < BATCHES_MAX;)
         times[count++] = batch(key);
     RSA_free(key);
-    qsort(times, count, sizeof(times[0]), compare);
-    return times[count / 2];
+    return clock_median(times, count);
 }

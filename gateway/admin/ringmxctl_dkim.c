@@ -10,10 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sysexits.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "gateway/admin/ringmxctl_refuse.h"
 #include "parser/address.h"
 #include "parser/base64.h"
 #include "tls/signature.h"
@@ -73,23 +73,9 @@ static const char help[] =
     "Exit codes: 0 done, 1 there is such a key already, 64 wrong arguments, 65 the file has no\n"
     "key, 66 there is none, 71 no memory, 74 it can't be written, 77 no permission\n";
 
-__attribute__((format(printf, 2, 3))) static int refuse(int exit_code, const char *format, ...)
-{
-    va_list arguments;
-    fputs("ringmxctl: ", stderr);
-    va_start(arguments, format);
-    vfprintf(stderr, format, arguments);
-    va_end(arguments);
-    fputc('\n', stderr);
-    return exit_code;
-}
-
 static int code_of(int error)
 {
-    return error == EEXIST                      ? 1
-           : error == EACCES || error == EPERM  ? EX_NOPERM
-           : error == ENOENT || error == EISDIR ? EX_NOINPUT
-                                                : EX_IOERR;
+    return error == EEXIST ? 1 : error == EISDIR ? EX_NOINPUT : ringmxctl_exit_code(error);
 }
 
 /* --- words --- */
@@ -136,19 +122,21 @@ static int take_words(int count, char **values, struct wish *wish)
         if (option == '?')
             return EX_USAGE; /* getopt has said why */
         if (!take_option(option, optarg, wish))
-            return refuse(EX_USAGE, "%s can't be that (ringmxctl dkim --help)", optarg);
+            return ringmxctl_refuse(EX_USAGE, "%s can't be that (ringmxctl dkim --help)", optarg);
     }
     const char *verb = count - optind == 2 ? values[optind] : "";
     wish->make = strcmp(verb, "key") == 0;
     if (!wish->make && strcmp(verb, "record") != 0)
-        return refuse(EX_USAGE, "dkim key DOMAIN, or dkim record DOMAIN? (ringmxctl dkim --help)");
+        return ringmxctl_refuse(EX_USAGE,
+                                "dkim key DOMAIN, or dkim record DOMAIN? (ringmxctl dkim --help)");
     if (wish->kind == SIGNATURE_ED25519 && wish->bits != 0)
-        return refuse(EX_USAGE, "--bits is for RSA: Ed25519 has one size (ringmxctl dkim --help)");
+        return ringmxctl_refuse(EX_USAGE,
+                                "--bits is for RSA: Ed25519 has one size (ringmxctl dkim --help)");
     wish->domain = values[optind + 1];
     if (!is_name(wish->domain))
-        return refuse(EX_USAGE, "%s is no domain name as DNS has it", wish->domain);
+        return ringmxctl_refuse(EX_USAGE, "%s is no domain name as DNS has it", wish->domain);
     if (!wish->make && wish->selector == NULL)
-        return refuse(EX_USAGE, "record needs --selector");
+        return ringmxctl_refuse(EX_USAGE, "record needs --selector");
     return 0;
 }
 
@@ -196,7 +184,7 @@ static int write_key(const struct wish *wish, const char *path, const struct sig
 {
     char *pem = signature_key_pem(key);
     if (pem == NULL)
-        return refuse(EX_OSERR, "no memory");
+        return ringmxctl_refuse(EX_OSERR, "no memory");
     int file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     int error = file < 0 ? errno : 0;
     if (file >= 0 && !(share(file, wish->folder) && write_whole(file, pem, strlen(pem)))) {
@@ -207,7 +195,7 @@ static int write_key(const struct wish *wish, const char *path, const struct sig
         close(file);
     crypto_wipe(pem, strlen(pem));
     free(pem);
-    return error == 0 ? 0 : refuse(code_of(error), "%s: %s", path, strerror(error));
+    return error == 0 ? 0 : ringmxctl_refuse(code_of(error), "%s: %s", path, strerror(error));
 }
 
 /* read_key returns a key, or sets *exit_code. */
@@ -218,7 +206,7 @@ static struct signature_key *read_key(const char *path, int *exit_code)
     FILE *file = fopen(path, "re");
     size_t len = file == NULL ? 0 : fread(text, 1, sizeof(text), file);
     if (file == NULL || ferror(file)) {
-        *exit_code = refuse(code_of(errno), "%s: %s", path, strerror(errno));
+        *exit_code = ringmxctl_refuse(code_of(errno), "%s: %s", path, strerror(errno));
         if (file != NULL)
             fclose(file);
         return NULL;
@@ -227,7 +215,7 @@ static struct signature_key *read_key(const char *path, int *exit_code)
     struct signature_key *key = signature_key_read(text, len, error, sizeof(error));
     crypto_wipe(text, sizeof(text));
     if (key == NULL)
-        *exit_code = refuse(EX_DATAERR, "%s: %s", path, error);
+        *exit_code = ringmxctl_refuse(EX_DATAERR, "%s: %s", path, error);
     return key;
 }
 
@@ -270,7 +258,7 @@ static int show_record(const struct wish *wish, const struct signature_key *key,
     snprintf(name, sizeof(name), "%s._domainkey.%s", wish->selector, wish->domain);
     size_t public_len = signature_key_public(key, public);
     if (public_len == 0)
-        return refuse(EX_OSERR, "no memory");
+        return ringmxctl_refuse(EX_OSERR, "no memory");
     int len = snprintf(text, sizeof(text), "v=DKIM1; k=%s; p=", rsa ? "rsa" : "ed25519");
     text[(size_t)len + base64_encode(bytes_make(public, public_len), text + len)] = '\0';
     if (wish->json)
@@ -299,15 +287,16 @@ int dkim_command(int count, char **values)
     }
     if (!lower(&wish.domain, domain) || !lower(&wish.selector, selector) ||
         strlen(wish.selector) + strlen("._domainkey.") + strlen(wish.domain) > NAME_MAX_LEN)
-        return refuse(EX_USAGE, "selector and domain are too long for the name of a DNS record");
+        return ringmxctl_refuse(EX_USAGE,
+                                "selector and domain are too long for the name of a DNS record");
     if (snprintf(path, sizeof(path), "%s/%s.%s.key", wish.folder, wish.domain, wish.selector) >=
         (int)sizeof(path))
-        return refuse(EX_USAGE, "the name of the folder is too long");
+        return ringmxctl_refuse(EX_USAGE, "the name of the folder is too long");
     struct signature_key *key =
         wish.make ? signature_key_make(wish.kind, wish.bits == 0 ? BITS_DEFAULT : wish.bits)
                   : read_key(path, &code);
     if (key == NULL)
-        return wish.make ? refuse(EX_OSERR, "no memory") : code;
+        return wish.make ? ringmxctl_refuse(EX_OSERR, "no memory") : code;
     if (wish.make)
         code = write_key(&wish, path, key);
     if (code == 0)

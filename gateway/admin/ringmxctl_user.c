@@ -10,11 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sysexits.h>
 #include <termios.h>
 #include <unistd.h>
 
 #include "gateway/admin/ringmxctl_file.h"
+#include "gateway/admin/ringmxctl_refuse.h"
 #include "gateway/policy/password.h"
 #include "parser/sasl.h"
 #include "tls/crypto.h"
@@ -60,17 +60,6 @@ static const char help[] =
     "Exit codes: 0 done, 1 there is no such user (add: there is one), 64 wrong arguments,\n"
     "65 a password that can't be taken, 66 no such file, 74 it can't be written, 77 no "
     "permission\n";
-
-__attribute__((format(printf, 2, 3))) static int refuse(int exit_code, const char *format, ...)
-{
-    va_list arguments;
-    fputs("ringmxctl: ", stderr);
-    va_start(arguments, format);
-    vfprintf(stderr, format, arguments);
-    va_end(arguments);
-    fputc('\n', stderr);
-    return exit_code;
-}
 
 /* --- passwords --- */
 
@@ -151,13 +140,14 @@ static ssize_t get_password(const struct wish *wish, char *out, int *exit_code)
     if (interrupted)
         return -1;
     if (len <= 0)
-        refuse(0, "a password has 1 to %d octets", SASL_PASSWORD_MAX);
+        ringmxctl_refuse(0, "a password has 1 to %d octets", SASL_PASSWORD_MAX);
     else if (!same)
-        refuse(0, "they differ");
+        ringmxctl_refuse(0, "they differ");
     else if (memchr(out, 0, (size_t)len) != NULL)
-        refuse(0, "a password has no NUL");
+        ringmxctl_refuse(0, "a password has no NUL");
     else if (wish->scheme == PASSWORD_BLF_CRYPT && len > BCRYPT_PASSWORD_MAX)
-        refuse(0, "BLF-CRYPT looks at %d octets, and this password has more", BCRYPT_PASSWORD_MAX);
+        ringmxctl_refuse(0, "BLF-CRYPT looks at %d octets, and this password has more",
+                         BCRYPT_PASSWORD_MAX);
     else
         return len;
     return -1;
@@ -167,10 +157,7 @@ static ssize_t get_password(const struct wish *wish, char *out, int *exit_code)
 
 static int say_error(const struct wish *wish, int error)
 {
-    return refuse(error == ENOENT                     ? EX_NOINPUT
-                  : error == EACCES || error == EPERM ? EX_NOPERM
-                                                      : EX_IOERR,
-                  "%s: %s", wish->path, strerror(error));
+    return ringmxctl_refuse(ringmxctl_exit_code(error), "%s: %s", wish->path, strerror(error));
 }
 
 /* open_for opens the file, and checks that the user is not there (add) or is. Returns 0, or an exit
@@ -183,8 +170,9 @@ static int open_for(const struct wish *wish, bool add, struct user_file **file)
     if (user_file_has(*file, wish->name) != add)
         return 0;
     user_file_close(*file);
-    return refuse(1, "%s: %.*s: %s", wish->path, (int)wish->name.len, (const char *)wish->name.data,
-                  add ? "is there already" : "no such user");
+    return ringmxctl_refuse(1, "%s: %.*s: %s", wish->path, (int)wish->name.len,
+                            (const char *)wish->name.data,
+                            add ? "is there already" : "no such user");
 }
 
 /* set_password adds a user, or changes one. Others may change the file while the password is asked
@@ -203,7 +191,7 @@ static int set_password(const struct wish *wish, bool add)
     if (len <= 0)
         return exit_code;
     if (!made)
-        return refuse(EX_OSERR, "the password can't be hashed: out of memory");
+        return ringmxctl_refuse(EX_OSERR, "the password can't be hashed: out of memory");
     exit_code = open_for(wish, add, &file);
     if (exit_code != 0)
         return exit_code;
@@ -211,8 +199,8 @@ static int set_password(const struct wish *wish, bool add)
     int error = user_file_set(file, wish->name, bytes_of_string(stored));
     user_file_close(file);
     if (error == 0 && locked)
-        refuse(0, "%.*s has another password and stays locked: \"!\" is before it in %s",
-               (int)wish->name.len, (const char *)wish->name.data, wish->path);
+        ringmxctl_refuse(0, "%.*s has another password and stays locked: \"!\" is before it in %s",
+                         (int)wish->name.len, (const char *)wish->name.data, wish->path);
     return error == 0 ? 0 : say_error(wish, error);
 }
 
@@ -271,14 +259,15 @@ static int act(struct wish *wish, int words)
     if (strcmp(wish->verb, "list") == 0 && words == 1)
         return list(wish);
     if (words != 2)
-        return refuse(EX_USAGE, "user add, passwd or remove NAME, or user list?");
+        return ringmxctl_refuse(EX_USAGE, "user add, passwd or remove NAME, or user list?");
     if (!name_allowed(wish->name))
-        return refuse(EX_USAGE, "a name has 1 to %d octets of UTF-8, and no colon", SASL_NAME_MAX);
+        return ringmxctl_refuse(EX_USAGE, "a name has 1 to %d octets of UTF-8, and no colon",
+                                SASL_NAME_MAX);
     if (strcmp(wish->verb, "add") == 0 || strcmp(wish->verb, "passwd") == 0)
         return set_password(wish, wish->verb[0] == 'a');
     if (strcmp(wish->verb, "remove") == 0)
         return take_out(wish);
-    return refuse(EX_USAGE, "unknown: user %s", wish->verb);
+    return ringmxctl_refuse(EX_USAGE, "unknown: user %s", wish->verb);
 }
 
 int user_command(int count, char **values)
@@ -293,14 +282,14 @@ int user_command(int count, char **values)
         case OPTION_SCHEME:
             wish.scheme = password_scheme_find(bytes_of_string(optarg));
             if (wish.scheme == PASSWORD_UNKNOWN)
-                return refuse(EX_USAGE, "unknown scheme: %s", optarg);
+                return ringmxctl_refuse(EX_USAGE, "unknown scheme: %s", optarg);
             break;
         default: return EX_USAGE; /* getopt has said why */
         }
     }
     int words = count - optind;
     if (words == 0)
-        return refuse(EX_USAGE, "user add, passwd, remove or list?");
+        return ringmxctl_refuse(EX_USAGE, "user add, passwd, remove or list?");
     wish.verb = values[optind];
     if (words > 1)
         wish.name = bytes_of_string(values[optind + 1]);

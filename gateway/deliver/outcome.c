@@ -162,8 +162,8 @@ void outcome_delivery(struct outcome *outcome, struct consign *consign, enum out
     tell_all(outcome, consign, way, target, &plan);
 }
 
-void outcome_failed(struct outcome *outcome, struct consignment *consignment, enum outcome_way way,
-                    const char *target, const struct verdict *why)
+struct consign *outcome_open(struct outcome *outcome, struct consignment *consignment,
+                             const struct verdict *verdict)
 {
     const struct courier_rules *rules = outcome->options.rules;
     struct consign *consign;
@@ -171,11 +171,19 @@ void outcome_failed(struct outcome *outcome, struct consignment *consignment, en
         consign_open(outcome->options.consigns, consignment, rules->routes, NULL, 0, &consign);
     if (error != 0) {
         outcome_unreadable(outcome, consignment, error);
-        return;
+        return NULL;
     }
     for (uint32_t i = 0; i < consign->delivery.recipient_count; i++)
-        consign->delivery.recipients[i].verdict = *why;
-    outcome_delivery(outcome, consign, way, target);
+        consign->delivery.recipients[i].verdict = *verdict;
+    return consign;
+}
+
+void outcome_failed(struct outcome *outcome, struct consignment *consignment, enum outcome_way way,
+                    const char *target, const struct verdict *why)
+{
+    struct consign *consign = outcome_open(outcome, consignment, why);
+    if (consign != NULL)
+        outcome_delivery(outcome, consign, way, target);
 }
 
 void outcome_unreadable(struct outcome *outcome, struct consignment *consignment, int error)

@@ -4,10 +4,15 @@
 
 #include "gateway/deliver/outcome_inside.h"
 
+#define TEXT "not delivered by the time that was asked for"
+
 static const struct verdict over = {
-    .kind = VERDICT_REFUSED,
-    .status = {5, 4, 7},
-    .text = "not delivered by the time that was asked for",
+    .kind = VERDICT_REFUSED, .status = {5, 4, 7},
+         .text = TEXT
+};
+static const struct verdict late = {
+    .kind = VERDICT_DEFERRED, .status = {4, 4, 7},
+         .text = TEXT
 };
 
 bool outcome_returned(struct outcome *outcome, struct consignment *consignment,
@@ -24,21 +29,8 @@ bool outcome_returned(struct outcome *outcome, struct consignment *consignment,
 
 void outcome_late(struct outcome *outcome, struct consignment *consignment, uint64_t delay_us)
 {
-    const struct courier_rules *rules = outcome->options.rules;
     struct outcome_plan plan = {.delay_us = delay_us};
-    struct consign *consign;
-
-    int error =
-        consign_open(outcome->options.consigns, consignment, rules->routes, NULL, 0, &consign);
-    if (error != 0) {
-        outcome_unreadable(outcome, consignment, error);
-        return;
-    }
-    for (uint32_t i = 0; i < consign->delivery.recipient_count; i++) {
-        struct verdict *verdict = &consign->delivery.recipients[i].verdict;
-        *verdict = over;
-        verdict->kind = VERDICT_DEFERRED;
-        verdict->status.class = 4;
-    }
-    outcome_tell_late(outcome, consign, &plan);
+    struct consign *consign = outcome_open(outcome, consignment, &late);
+    if (consign != NULL)
+        outcome_tell_late(outcome, consign, &plan);
 }

@@ -26,6 +26,11 @@ struct outcome {
 struct outcome_plan outcome_plan(struct outcome *outcome, struct consignment *consignment,
                                  enum outcome_way way);
 
+/* outcome_open opens a TAKEN consignment and gives all its recipients this verdict. NULL: the spool
+ * can't give the message, and that was seen to. */
+struct consign *outcome_open(struct outcome *outcome, struct consignment *consignment,
+                             const struct verdict *verdict) __attribute__((warn_unused_result));
+
 /* outcome_finish marks and notes a recipient (again: no change). */
 void outcome_finish(struct outcome *outcome, struct consignment *consignment, uint32_t recipient,
                     enum record_outcome what);
